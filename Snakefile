@@ -1,0 +1,36 @@
+# From raw data to audited tables: registry -> fetch -> prepare -> tokens -> model -> intermediate
+# -> finetune -> evaluate per language -> score -> aggregate.
+#
+#   snakemake --cores 2                                        the toy study of config.yaml
+#   snakemake --cores 2 --configfile studies/slices.yaml       another study
+#
+# All results of a study lie below results/<study>/, which is also Snakemake's working directory:
+# its metadata travel with the results.
+from snakemake.utils import min_version
+
+min_version("9.20")
+
+# A study given on the command line takes the place of config.yaml; merged with it, recipes of both
+# would be run.
+if not workflow.configfiles:
+
+    configfile: "config.yaml"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/data.smk"
+include: "workflow/rules/models.smk"
+include: "workflow/rules/training.smk"
+include: "workflow/rules/evaluation.smk"
+
+
+workdir: RESULTS
+
+
+rule all:
+    input:
+        manifest(TABLES),
+
+
+onsuccess:
+    print_summary()

@@ -1,0 +1,21 @@
+"""Fixtures that every test may use."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    folder = Path(os.environ.get("XSTILTS_SHARED", REPOSITORY.parent / "shared"))
+    if not (folder / "hub").is_dir():
+        pytest.skip(f"real data for tests not found at {folder} (set XSTILTS_SHARED)")
+    return folder

@@ -1,0 +1,73 @@
+# The study's plan, and how a rule finds its job in it.
+import os
+import sys
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+
+from xstilts.errors import InputError
+from xstilts.plan import CHECK, TABLES
+from xstilts.session import Session
+
+try:
+    SESSION = Session.of_config(
+        config,
+        where=str(workflow.configfiles[-1]),
+        root=Path(workflow.basedir),
+        main=workflow.is_main_process,
+    )
+except InputError as error:
+    raise WorkflowError(str(error)) from None
+
+PLAN = SESSION.plan
+RESULTS = str(SESSION.results)
+
+# The stages read these; none of them decides a byte.
+os.environ["XSTILTS_RUNTIME"] = SESSION.runtime_json
+# `xstilts` of the environment that runs Snakemake, if there is none on the path.
+os.environ["PATH"] += os.pathsep + str(Path(sys.executable).parent)
+
+
+wildcard_constraints:
+    **SESSION.constraints,
+
+
+def manifest(folder):
+    """The file that stands for an artifact."""
+    return f"{folder}/manifest.json"
+
+
+def spec(pattern):
+    """The one tracked parameter of a job: canonical JSON of all that decides its bytes."""
+    return lambda wildcards: PLAN.jobs[pattern.format(**wildcards)].text
+
+
+def manifests(pattern):
+    """Manifests of a job's inputs: identical bytes stop a rerun here."""
+    return lambda wildcards: [
+        manifest(folder) for folder in PLAN.jobs[pattern.format(**wildcards)].inputs
+    ]
+
+
+def heavy(pattern):
+    """A job's big input files: they must be there, their manifests are compared."""
+    return lambda wildcards: PLAN.jobs[pattern.format(**wildcards)].heavy
+
+
+def cores(pattern):
+    """CPU threads of a job."""
+    return lambda wildcards: PLAN.jobs[pattern.format(**wildcards)].threads
+
+
+def stage(name, pattern):
+    """The command of a stage; its lines go to the terminal and to the log."""
+    out = pattern.replace("{", "{wildcards.")
+    return f"xstilts {name} --out {out} --spec {{params.spec:q}} 2>&1 | tee {{log}} >&2"
+
+
+def print_summary():
+    from xstilts.analysis.aggregate import summary
+
+    tables = Path(RESULTS) / TABLES
+    print(summary(tables))
+    print(f"\nTables: {os.path.relpath(tables, workflow.basedir)}/")

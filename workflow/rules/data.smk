@@ -1,0 +1,56 @@
+# Data sets: fetched (the only network), made canonical and checked, turned into sub-words.
+RAW = "data/raw/{dataset}/{config}"
+PREPARED = "data/prepared/{dataset}/{language}"
+TOKENS = "data/tokens/{model}/{dataset}/{language}"
+
+
+rule fetch:
+    output:
+        manifest(RAW),
+    log:
+        "logs/fetch/{dataset}/{config}.log",
+    params:
+        spec=spec(RAW),
+    shell:
+        stage("fetch", RAW)
+
+
+rule prepare:
+    input:
+        manifests(PREPARED),
+    output:
+        manifest(PREPARED),
+    log:
+        "logs/prepare/{dataset}/{language}.log",
+    params:
+        spec=spec(PREPARED),
+    shell:
+        stage("prepare", PREPARED)
+
+
+rule tokens:
+    input:
+        manifests(TOKENS),
+    output:
+        manifest(TOKENS),
+    log:
+        "logs/tokens/{model}/{dataset}/{language}.log",
+    params:
+        spec=spec(TOKENS),
+    shell:
+        stage("tokens", TOKENS)
+
+
+# Trainings wait for it, so that bad data is known before GPU time is spent.
+rule check:
+    input:
+        manifests(CHECK),
+    output:
+        manifest(CHECK),
+        f"{CHECK}/datasets.csv",
+    log:
+        "logs/check.log",
+    params:
+        spec=spec(CHECK),
+    shell:
+        stage("check", CHECK)

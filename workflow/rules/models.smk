@@ -1,0 +1,45 @@
+# Tokenizers and encoders: from the Hub, or made here.
+TOKENIZER = "models/{model}/tokenizer"
+PRETRAINED = "models/{scratch_model}/base"
+FETCHED = "models/{hub_model}/base"
+
+
+rule tokenizer:
+    input:
+        manifests(TOKENIZER),
+    output:
+        manifest(TOKENIZER),
+    log:
+        "logs/tokenizer/{model}.log",
+    params:
+        spec=spec(TOKENIZER),
+    shell:
+        stage("tokenizer", TOKENIZER)
+
+
+rule fetch_model:
+    output:
+        manifest(FETCHED),
+        f"{FETCHED}/model.safetensors",
+    log:
+        "logs/fetch_model/{hub_model}.log",
+    params:
+        spec=spec(FETCHED),
+    shell:
+        stage("fetch_model", FETCHED)
+
+
+rule pretrain:
+    input:
+        ancient(manifest(CHECK)),
+        manifests(PRETRAINED),
+    output:
+        manifest(PRETRAINED),
+        f"{PRETRAINED}/model.safetensors",
+    log:
+        "logs/pretrain/{scratch_model}.log",
+    threads: cores(PRETRAINED)
+    params:
+        spec=spec(PRETRAINED),
+    shell:
+        stage("pretrain", PRETRAINED)

@@ -1,0 +1,37 @@
+# Checkpoints: intermediate training of a recipe, then fine-tuning on a target's training set.
+INTERMEDIATE = "checkpoints/{model}/{recipe}/seed-{seed}/intermediate"
+FINETUNED = "checkpoints/{model}/{recipe}/seed-{seed}/{training}"
+
+
+rule intermediate:
+    input:
+        ancient(manifest(CHECK)),
+        manifests(INTERMEDIATE),
+        ancient(heavy(INTERMEDIATE)),
+    output:
+        manifest(INTERMEDIATE),
+        f"{INTERMEDIATE}/model.safetensors",
+    log:
+        "logs/intermediate/{model}/{recipe}/seed-{seed}.log",
+    threads: cores(INTERMEDIATE)
+    params:
+        spec=spec(INTERMEDIATE),
+    shell:
+        stage("intermediate", INTERMEDIATE)
+
+
+rule finetune:
+    input:
+        ancient(manifest(CHECK)),
+        manifests(FINETUNED),
+        ancient(heavy(FINETUNED)),
+    output:
+        manifest(FINETUNED),
+        f"{FINETUNED}/model.safetensors",
+    log:
+        "logs/finetune/{model}/{recipe}/seed-{seed}/{training}.log",
+    threads: cores(FINETUNED)
+    params:
+        spec=spec(FINETUNED),
+    shell:
+        stage("finetune", FINETUNED)
