@@ -23,6 +23,7 @@ STAGES = {
     "prepare": ("xstilts.data.prepare", "run"),
     "tokenizer": ("xstilts.data.tokenizer", "run"),
     "tokens": ("xstilts.data.tokens", "run"),
+    "testset": ("xstilts.data.testset", "run"),
     "check": ("xstilts.data.check", "run"),
     "fetch_model": ("xstilts.data.fetch", "run_model"),
     "pretrain": ("xstilts.training.stages", "pretrain"),

@@ -7,11 +7,14 @@ outputs and its one parameter, the spec, from here.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from xstilts.artifacts.fingerprint import fingerprint
+from xstilts.artifacts.manifest import MANIFEST
 from xstilts.artifacts.spec import canonical
 from xstilts.config import ContinuedMlm, Encoding, Recipe, Study
 from xstilts.data.lock import Lock
@@ -33,24 +36,26 @@ class Job:
         stage: The command of the package that makes it.
         out: The artifact's folder below the results folder.
         spec: Everything that decides its bytes.
-        heavy: Big input files: they must exist, but only their manifests are compared.
-        files: Files that must exist afterwards, beside the manifest.
+        implied: Input roles that another input's manifest already holds by its sha256: they are
+            read, but Snakemake need not look at them as well.
+        files: Files that must exist afterwards, beside the manifest; Snakemake knows them.
         threads: CPU threads it uses.
     """
 
     stage: str
     out: str
     spec: Mapping[str, Any]
-    heavy: tuple[str, ...] = ()
+    implied: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
     threads: int = 1
 
     @property
     def inputs(self) -> list[str]:
-        """Folders of the artifacts it reads."""
+        """Folders of the artifacts whose manifests decide whether it is made again."""
         found: list[str] = []
-        for value in self.spec.get("inputs", {}).values():
-            found.extend([value] if isinstance(value, str) else value)
+        for role, value in self.spec.get("inputs", {}).items():
+            if role not in self.implied:
+                found.extend([value] if isinstance(value, str) else value)
         return list(dict.fromkeys(found))
 
     @property
@@ -67,6 +72,18 @@ class Plan:
     registry: Registry
     where: str
     jobs: dict[str, Job] = field(default_factory=dict)
+
+    def missing_files(self, results: Path) -> list[str]:
+        """Files that published artifacts have lost.
+
+        Snakemake looks only at files that some rule asks for; these are asked for by `all`.
+        """
+        return [
+            f"{job.out}/{name}"
+            for job in self.jobs.values()
+            if job.files and (results / job.out / MANIFEST).exists()
+            for name in sorted(set(job.files) - set(os.listdir(results / job.out)))
+        ]
 
     def of(self, stage: str) -> list[Job]:
         """The jobs of one stage."""
@@ -259,6 +276,9 @@ class _Planner:
         return self._add(Job("fetch", f"data/raw/{row.name}/{config}", spec))
 
     def _prepared(self, row: DatasetRow, language: str) -> str:
+        out = prepared(row.name, language)
+        if out in self.jobs:
+            return out
         if language not in row.languages:
             raise InputError(
                 f"{self.where}: languages",
@@ -275,9 +295,12 @@ class _Planner:
             "expected": row.known_rows(language),
             "inputs": {"raw": self._raw(row, language)},
         }
-        return self._add(Job("prepare", prepared(row.name, language), spec))
+        return self._add(Job("prepare", out, spec))
 
     def _tokens(self, model: ModelRow, dataset: str, language: str) -> str:
+        out = tokens(model.name, dataset, language)
+        if out in self.jobs:
+            return out
         row = self.registry.dataset(dataset, self.where)
         spec = {
             "stage": "tokens",
@@ -291,7 +314,7 @@ class _Planner:
                 "tokenizer": f"models/{model.name}/tokenizer",
             },
         }
-        return self._add(Job("tokens", tokens(model.name, dataset, language), spec))
+        return self._add(Job("tokens", out, spec))
 
     def _corpus(
         self, names: Iterable[str], languages: Iterable[str], key: str
@@ -417,9 +440,10 @@ class _Planner:
             **more,
             "inputs": {"model": base, "tokens": list(dict.fromkeys(read))},
         }
-        heavy = (f"{base}/model.safetensors",)
         files = ("model.safetensors",)
-        return self._add(Job(stage, out, spec, heavy, files, training.threads))
+        return self._add(
+            Job(stage, out, spec, files=files, threads=training.threads)
+        )
 
     def _intermediate(self, model: ModelRow, name: str, recipe: Recipe, seed: int) -> str:
         base = f"models/{model.name}/base"
@@ -490,6 +514,7 @@ class _Planner:
         row = self.registry.datasets[target.dataset]
         languages = languages_of(self.study, self.registry, target, self.where)
         texts = [self._prepared(row, language) for language in languages]
+        sets = [self._tokens(model, row.name, language) for language in languages]
         spec = {
             "stage": "evaluate",
             "fingerprint": fingerprint(
@@ -505,13 +530,16 @@ class _Planner:
             "decode": self._decoding(model, row),
             "inputs": {
                 "checkpoint": checkpoint,
-                "tokens": [self._tokens(model, row.name, language) for language in languages],
+                "testset": self._testset(model, target, languages, sets),
+                "tokens": sets,
                 "prepared": texts,
             },
         }
         files = tuple(f"{language}.jsonl" for language in languages)
-        heavy = (f"{checkpoint}/model.safetensors",)
-        predictions = self._add(Job("evaluate", f"predictions/{name}", spec, heavy, files))
+        out = f"predictions/{name}"
+        predictions = self._add(
+            Job("evaluate", out, spec, implied=("tokens", "prepared"), files=files)
+        )
         score = {
             "stage": "score",
             "fingerprint": fingerprint("xstilts.evaluation.score"),
@@ -521,7 +549,21 @@ class _Planner:
             "languages": languages,
             "inputs": {"predictions": predictions, "gold": texts},
         }
-        self._add(Job("score", f"scores/{name}", score, files=("scores.json",)))
+        self._add(
+            Job("score", f"scores/{name}", score, implied=("gold",), files=("scores.json",))
+        )
+
+    def _testset(
+        self, model: ModelRow, target: TargetRow, languages: list[str], sets: list[str]
+    ) -> str:
+        spec = {
+            "stage": "testset",
+            "fingerprint": fingerprint("xstilts.data.testset"),
+            "target": target.name,
+            "languages": languages,
+            "inputs": {"tokens": sets},
+        }
+        return self._add(Job("testset", f"data/testsets/{model.name}/{target.name}", spec))
 
     def _decoding(self, model: ModelRow, row: DatasetRow) -> dict[str, Any]:
         evaluation = self.study.evaluation
@@ -546,7 +588,8 @@ class _Planner:
     # ---- the study as a whole
 
     def _check_stage(self) -> None:
-        data = [*self._outs("prepare"), *self._outs("tokens"), *self._outs("fetch_model")]
+        stages = ("prepare", "tokens", "testset", "fetch_model")
+        data = [out for stage in stages for out in self._outs(stage)]
         spec = {
             "stage": "check",
             "fingerprint": fingerprint("xstilts.data.check"),

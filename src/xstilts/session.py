@@ -14,10 +14,10 @@ from typing import Any
 
 from xstilts.config import Study, load_study
 from xstilts.data.lock import Lock, read_lock, write_lock
+from xstilts.data.resolve import Wanted, resolve
 from xstilts.errors import InputError
-from xstilts.plan import Plan, languages_of, make_plan
+from xstilts.plan import Plan, make_plan
 from xstilts.registry import Registry, load_registry
-from xstilts.registry.rows import DatasetRow, ModelRow
 from xstilts.runtime import Runtime
 from xstilts.validation import read_yaml
 
@@ -101,12 +101,6 @@ class Session:
     # ---- for the rules
 
     @property
-    def target_languages(self) -> dict[str, list[str]]:
-        """Languages of each target."""
-        rows = [self.registry.targets[name] for name in self.study.targets]
-        return {row.name: languages_of(self.study, self.registry, row, self.where) for row in rows}
-
-    @property
     def constraints(self) -> dict[str, str]:
         """Regular expressions of the wildcards: the study's own names and nothing else."""
         models = [self.registry.models[name] for name in self.study.models]
@@ -133,24 +127,20 @@ class Session:
         Returns:
             Lines that say what was resolved and what changed.
         """
-        from xstilts.data.resolve import resolve
-
         path = _lock_path(self.study, self.root)
         os.environ["XSTILTS_RUNTIME"] = self.runtime_json
-        datasets, models = self._wanted()
-        lock, changes = resolve([*datasets, *models], read_lock(path), refresh=refresh)
+        lock, changes = resolve(self._wanted(), read_lock(path), refresh=refresh)
         write_lock(path, lock)
         return [*map(str, changes), f"{path}: {len(lock.datasets)} data sets, {len(lock.models)} models"]
 
-    def _wanted(self) -> tuple[list[tuple[DatasetRow, str, str]], list[ModelRow]]:
-        found: dict[tuple[str, str], tuple[DatasetRow, str, str]] = {}
+    def _wanted(self) -> list[Wanted]:
+        """Data sets in the languages that are read, and models."""
+        found: list[Wanted] = []
         for job in self.plan.of("prepare"):
-            row = self.registry.datasets[job.spec["dataset"]]
-            config = row.config(job.spec["language"])
+            row, language = self.registry.datasets[job.spec["dataset"]], job.spec["language"]
             if "lock" in self.plan.jobs[job.spec["inputs"]["raw"]].spec:
-                found.setdefault((row.name, config), (row, config, job.spec["code"]))
-        models = [self.registry.models[name] for name in self.study.models]
-        return list(found.values()), [model for model in models if model.hub]
+                found.append((row, row.config(language), language))
+        return [*found, *(self.registry.models[name] for name in self.study.models)]
 
     def _local_and_unlocked(self) -> bool:
         """Whether the lock lacks something and all of it lies on this machine."""

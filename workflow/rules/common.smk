@@ -49,11 +49,6 @@ def manifests(pattern):
     ]
 
 
-def heavy(pattern):
-    """A job's big input files: they must be there, their manifests are compared."""
-    return lambda wildcards: PLAN.jobs[pattern.format(**wildcards)].heavy
-
-
 def cores(pattern):
     """CPU threads of a job."""
     return lambda wildcards: PLAN.jobs[pattern.format(**wildcards)].threads

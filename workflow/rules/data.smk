@@ -2,6 +2,7 @@
 RAW = "data/raw/{dataset}/{config}"
 PREPARED = "data/prepared/{dataset}/{language}"
 TOKENS = "data/tokens/{model}/{dataset}/{language}"
+TESTSET = "data/testsets/{model}/{target}"
 
 
 rule fetch:
@@ -39,6 +40,20 @@ rule tokens:
         spec=spec(TOKENS),
     shell:
         stage("tokens", TOKENS)
+
+
+# The test data of a target in all its languages, as one artifact.
+rule testset:
+    input:
+        manifests(TESTSET),
+    output:
+        manifest(TESTSET),
+    log:
+        "logs/testset/{model}/{target}.log",
+    params:
+        spec=spec(TESTSET),
+    shell:
+        stage("testset", TESTSET)
 
 
 # Trainings wait for it, so that bad data is known before GPU time is spent.

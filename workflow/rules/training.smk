@@ -7,7 +7,6 @@ rule intermediate:
     input:
         ancient(manifest(CHECK)),
         manifests(INTERMEDIATE),
-        ancient(heavy(INTERMEDIATE)),
     output:
         manifest(INTERMEDIATE),
         f"{INTERMEDIATE}/model.safetensors",
@@ -24,7 +23,6 @@ rule finetune:
     input:
         ancient(manifest(CHECK)),
         manifests(FINETUNED),
-        ancient(heavy(FINETUNED)),
     output:
         manifest(FINETUNED),
         f"{FINETUNED}/model.safetensors",

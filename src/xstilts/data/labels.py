@@ -70,9 +70,10 @@ class Labels:
         name = self.values.get(value, value)
         if name in self.names:
             return self.names.index(name)
-        # An index as text is only trusted where nothing else says how values are named.
-        plain = class_names is None and not self.values and value.isdecimal()
-        return int(value) if plain and int(value) < len(self.names) else _BAD
+        # A number is an index only where nothing says otherwise.
+        named = class_names or self.values or any(name.isdecimal() for name in self.names)
+        is_index = not named and value.isdecimal() and int(value) < len(self.names)
+        return int(value) if is_index else _BAD
 
     def _check_names(self, class_names: list[str], where: Callable[[int], str]) -> None:
         named = {self.values.get(name, name) for name in class_names if name not in self.dropped}

@@ -232,7 +232,7 @@ def _filtered(source: Source, where: Prefix | None, code: str) -> tuple[Source, 
     """Rows whose column has the prefix, and the number of the others."""
     if where is None:
         return source, 0
-    prefix = where.prefix.format(code=code)
+    prefix = where.prefix.replace("{code}", code)
     column = Columns(source, False, Counter()).text(where.column)
     mask = pc.starts_with(column, prefix).to_numpy(zero_copy_only=False)
     if not mask.any():
@@ -348,7 +348,8 @@ def _new_part(spec: Mapping[str, Any], row: DataRow, labels: Labels, split: str)
 
 
 def _source_split(spec: Mapping[str, Any], row: DataRow, split: str) -> str:
-    return row.splits[split].format(code=spec["code"])
+    name: str = row.splits[split].replace("{code}", spec["code"])
+    return name
 
 
 def _tables(spec: Mapping[str, Any], part: Part) -> dict[str, pa.Table]:

@@ -1,27 +1,19 @@
-"""Resolving: from data sets and models to the bytes that a lock file names.
-
-Which files make up a configuration's splits is what `datasets.load_dataset` says; it is asked about
-a skeleton of the repository (its README and empty files), so a repository costs one listing however
-many of its configurations are wanted, and the Hub and a mirror of it answer alike.
-"""
+"""Resolving: from the data sets and models of a study to the bytes that its lock file names."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from fnmatch import fnmatch
-from functools import cached_property
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 from xstilts.data import sources
 from xstilts.data.lock import Entry, Lock, LockedFile
-from xstilts.data.patience import DamagedError, patiently, short
+from xstilts.data.patience import DamagedError
+from xstilts.data.repositories import Library, place_of
 from xstilts.errors import InputError, nearest
 from xstilts.registry.rows import DatasetRow, FileSource, HubSource, ModelRow, UrlSource
-from xstilts.runtime import runtime
 
 #: Files of a model's repository that are used; weights are safetensors only, never a pickle.
 MODEL_FILES = (
@@ -37,8 +29,6 @@ MODEL_FILES = (
     "model.safetensors.index.json",
     "*.safetensors",
 )
-#: What `datasets` reads of a repository to find its configurations.
-_DESCRIPTIONS = ("README.md", ".huggingface.yaml", "dataset_infos.json")
 
 
 #: What a study uses: ``(data set row, configuration, language)``, or a model's row.
@@ -85,7 +75,7 @@ def resolve(
     changes = []
     tables = {"dataset": dict(lock.datasets), "model": dict(lock.models)}
     with ExitStack() as stack:
-        library = _Library({} if refresh else _pins(lock), stack)
+        library = Library({} if refresh else _pins(lock), refresh, stack)
         for (kind, key), item in _merged(wanted).items():
             old = tables[kind].get(key)
             if old is not None and not refresh and item.is_covered(old):
@@ -106,11 +96,6 @@ def _pins(lock: Lock) -> dict[tuple[str, str], str]:
         for entry in table.values()
         if entry.revision
     }
-
-
-def _place(hub: str, branch: str | None = None) -> str:
-    """A repository as a lock file names it, wherever its bytes come from."""
-    return f"hf:{hub}@{branch}" if branch else f"hf:{hub}"
 
 
 def _merged(wanted: Iterable[Wanted]) -> dict[tuple[str, str], _Item]:
@@ -158,152 +143,6 @@ def _details(old: Entry | None, new: Entry) -> tuple[str, ...]:
     return (*facts, *absent)
 
 
-# ---- repositories
-
-
-class _Repository:
-    """A repository of the Hub or of a mirror.
-
-    Args:
-        name: Namespaced id.
-        revision: Its commit; None if it is not known.
-        paths: Paths of all its files.
-        describe: Size and sha256 of a file.
-        root: Where `datasets` finds its README and its files' names.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        revision: str | None,
-        paths: list[str],
-        describe: Callable[[str], dict[str, Any]],
-        root: Path,
-    ) -> None:
-        self.name, self.revision, self.paths = name, revision, paths
-        self.describe, self.root = describe, root
-
-    @cached_property
-    def configs(self) -> list[str]:
-        from datasets import get_dataset_config_names
-
-        return list(self._ask(lambda: get_dataset_config_names(str(self.root))))
-
-    def data_files(self, config: str) -> dict[str, list[str]]:
-        """Paths of a configuration's files by split, in the order in which they are read."""
-        from datasets import load_dataset_builder
-
-        if config not in self.configs:
-            hint = nearest(config, self.configs)
-            raise InputError(
-                self.name, f"the repository has no configuration {config!r}", hint=hint
-            )
-        with TemporaryDirectory(prefix="xstilts-") as cache:
-            builder = self._ask(
-                lambda: load_dataset_builder(str(self.root), config, cache_dir=cache)
-            )
-        return {
-            str(split): [self._path(file) for file in files]
-            for split, files in builder.config.data_files.items()
-            if files
-        }
-
-    def _path(self, file: str) -> str:
-        try:
-            return Path(file).relative_to(self.root.resolve()).as_posix()
-        except ValueError as error:
-            problem = f"its README names a file of another place ({file})"
-            raise InputError(
-                self.name, problem, hint="Only a repository's own files are locked"
-            ) from error
-
-    def _ask(self, question: Callable[[], Any]) -> Any:
-        try:
-            return question()
-        except (ValueError, TypeError, RuntimeError, OSError) as error:
-            hint = "A repository needs data files, and a README whose `configs:` names them"
-            if "scripts are no longer supported" in str(error):
-                hint = "It holds a loading script, which is never run: use a repository of files"
-            problem = f"`datasets` cannot read the repository ({short(error)})"
-            raise InputError(self.name, problem, hint=hint) from error
-
-
-class _Library:
-    """Opens each repository once.
-
-    Args:
-        pins: The revision at which a repository is to be read, by kind and source.
-        stack: Closes what was opened.
-    """
-
-    def __init__(self, pins: dict[tuple[str, str], str], stack: ExitStack) -> None:
-        self._pins, self._stack = pins, stack
-        self._open: dict[tuple[str, str], _Repository] = {}
-
-    def repository(self, name: str, kind: sources.Kind, branch: str | None = None) -> _Repository:
-        key = (kind, _place(name, branch))
-        if key not in self._open:
-            mirror = runtime().mirror
-            revision = self._pins.get(key, branch)
-            opened = self._mirror(name, mirror) if mirror else self._hub(name, kind, revision)
-            self._open[key] = opened
-        return self._open[key]
-
-    def _mirror(self, name: str, mirror: Path) -> _Repository:
-        folder = sources.mirror_repository(mirror, name)
-        found = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
-        paths = sorted(path.as_posix() for path in found if not path.parts[0].startswith("."))
-
-        def describe(path: str) -> dict[str, Any]:
-            with sources.mirror_file(folder, path).open("rb") as file:
-                return sources.copy_bytes(file)
-
-        return _Repository(name, _downloaded_revision(folder), paths, describe, folder)
-
-    def _hub(self, name: str, kind: sources.Kind, start: str | None) -> _Repository:
-        from huggingface_hub import HfApi
-        from huggingface_hub.hf_api import RepoFile
-
-        api = HfApi()
-        place = f"{api.endpoint}/{'datasets/' if kind == 'dataset' else ''}{name}"
-        revision = patiently(lambda: api.repo_info(name, repo_type=kind, revision=start), place).sha
-
-        def listing() -> list[Any]:
-            return list(api.list_repo_tree(name, recursive=True, revision=revision, repo_type=kind))
-
-        tree = patiently(listing, place)
-        files = {item.path: item for item in tree if isinstance(item, RepoFile)}
-
-        def describe(path: str) -> dict[str, Any]:
-            if lfs := files[path].lfs:
-                return {"size": lfs.size, "sha256": lfs.sha256}
-            with sources.hub_file(name, kind, path, revision).open("rb") as file:
-                return sources.copy_bytes(file)
-
-        root = self._skeleton(name, revision, list(files)) if kind == "dataset" else Path()
-        return _Repository(name, revision, sorted(files), describe, root)
-
-    def _skeleton(self, name: str, revision: str | None, paths: list[str]) -> Path:
-        """A folder with a repository's descriptions, and all else empty."""
-        folder = self._stack.enter_context(TemporaryDirectory(prefix="xstilts-"))
-        root = Path(folder, name.split("/")[1])
-        for path in paths:
-            file = root / sources.safe_path(path, name)
-            file.parent.mkdir(parents=True, exist_ok=True)
-            known = path in _DESCRIPTIONS
-            file.write_bytes(
-                sources.hub_file(name, "dataset", path, revision).read_bytes() if known else b""
-            )
-        return root
-
-
-def _downloaded_revision(folder: Path) -> str | None:
-    """The commit of a folder made by `hf download --local-dir`, if all its files are of one."""
-    notes = sorted((folder / ".cache" / "huggingface" / "download").rglob("*.metadata"))
-    commits = {note.read_text(encoding="utf-8").split("\n")[0].strip() for note in notes}
-    return commits.pop() if len(commits) == 1 else None
-
-
 # ---- what is wanted, by its source
 
 
@@ -316,10 +155,10 @@ class _HubItem:
     def is_covered(self, entry: Entry) -> bool:
         known = {file.split for file in entry.files.values()} | set(entry.absent)
         return (
-            entry.source == _place(self.source.hub, self.source.revision) and self.splits <= known
+            entry.source == place_of(self.source.hub, self.source.revision) and self.splits <= known
         )
 
-    def resolve(self, library: _Library) -> Entry:
+    def resolve(self, library: Library) -> Entry:
         repository = library.repository(self.source.hub, "dataset", self.source.revision)
         found = repository.data_files(self.config)
         if not self.splits & found.keys():
@@ -330,13 +169,15 @@ class _HubItem:
                 expected=wanted,
                 found=", ".join(found) or "no files at all",
             )
-        files = {
-            path: LockedFile(**repository.describe(path), split=split)
-            for split in sorted(self.splits & found.keys())
-            for path in found[split][: self.source.first_files]
-        }
+        files: dict[str, LockedFile] = {}
+        for split in sorted(self.splits & found.keys()):
+            for path in found[split][: self.source.first_files]:
+                if path in files:
+                    where = f"{self.source.hub}: {self.config}"
+                    raise InputError(where, f"{path} belongs to {files[path].split} and {split}")
+                files[path] = LockedFile(**repository.describe(path), split=split)
         absent = tuple(sorted(self.splits - found.keys()))
-        source = _place(self.source.hub, self.source.revision)
+        source = place_of(self.source.hub, self.source.revision)
         return Entry(source=source, revision=repository.revision, files=files, absent=absent)
 
 
@@ -346,9 +187,9 @@ class _ModelItem:
     hub: str
 
     def is_covered(self, entry: Entry) -> bool:
-        return entry.source == _place(self.hub)
+        return entry.source == place_of(self.hub)
 
-    def resolve(self, library: _Library) -> Entry:
+    def resolve(self, library: Library) -> Entry:
         repository = library.repository(self.hub, "model")
         paths = [
             path
@@ -364,7 +205,7 @@ class _ModelItem:
                 hint="Use a revision or a copy of the model with safetensors",
             )
         files = {path: LockedFile(**repository.describe(path)) for path in paths}
-        return Entry(source=_place(self.hub), revision=repository.revision, files=files)
+        return Entry(source=place_of(self.hub), revision=repository.revision, files=files)
 
 
 @dataclass(frozen=True)
@@ -385,9 +226,10 @@ class _UrlItem:
     def is_covered(self, entry: Entry) -> bool:
         return entry.source == self._place and entry.files.keys() == self._names(self.code)
 
-    def resolve(self, library: _Library) -> Entry:
+    def resolve(self, library: Library) -> Entry:
         problem = ""
-        for force in (False, True):  # what is in the cache may be damaged
+        # What is in the cache may be old, or damaged.
+        for force in (True,) if library.refresh else (False, True):
             try:
                 found = sources.url_files(
                     self.source.urls, self.source.members, self.code, force=force
@@ -399,7 +241,7 @@ class _UrlItem:
                 files = {name: LockedFile(**described) for name, described in found.items()}
                 return Entry(source=self._place, revision=None, files=files)
         hint = "If the file was changed on purpose, correct its sha256 in the registry"
-        raise InputError(self._place, f"{problem}, downloaded twice", hint=hint)
+        raise InputError(self._place, f"{problem}, downloaded anew", hint=hint)
 
     def _problem(self, found: dict[str, dict[str, Any]]) -> str:
         valid = {name for code in self.codes for name in self._names(code)}
@@ -422,7 +264,7 @@ class _UserItem:
         names = {sources.fill(name, self.code) for name in self.source.files}
         return entry.source == "files" and entry.files.keys() == names
 
-    def resolve(self, library: _Library) -> Entry:
+    def resolve(self, library: Library) -> Entry:
         found = sources.user_files(self.dataset, self.source.files, self.source.hint, self.code)
         files = {}
         for name, path in found.items():

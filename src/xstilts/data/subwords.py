@@ -139,7 +139,8 @@ class SubwordTokenizer:
         empty = Ragged(np.empty(0, np.int32), offsets_of([]))
         stacked = Ragged.stacked([*ids, empty])
         both = np.concatenate([*spans, np.empty((0, 2), np.int32)])
-        return stacked, *(Ragged(both[:, side], stacked.offsets) for side in (0, 1))
+        starts, ends = (Ragged(both[:, side], stacked.offsets) for side in (0, 1))
+        return stacked, starts, ends
 
     def sequences(self, *texts: Ragged) -> Arrays:
         """Wrap one text or a pair per row in special tokens: input_ids, offsets (and type_ids)."""
@@ -197,7 +198,7 @@ class SubwordTokenizer:
 
     def _template(self, *texts: str) -> Template:
         """The tokenizer's own template, read off a sequence that it made."""
-        made = self._tokenizer.encode(*texts)
+        made = self._tokenizer.encode(texts[0], texts[1] if len(texts) > 1 else None)
         gaps: list[list[int]] = [[] for _ in range(len(texts) + 1)]
         gap_types, text_types = [0] * len(gaps), [0] * len(texts)
         seen = 0

@@ -52,28 +52,29 @@ FIELDS: Mapping[Format, frozenset[str]] = {
 LABELLED = ("sequence_classification", "token_classification", "multiple_choice")
 
 
-def _placeholders(template: str) -> set[str]:
-    """Names in the braces of a template; ``choices.text`` counts as ``choices``."""
-    try:
-        names = [name for _, name, _, _ in Formatter().parse(template) if name is not None]
-    except ValueError as error:
-        raise ValueError(f"{template!r} is not a template: {error}") from None
-    return {re.split(r"[.\[]", name)[0] for name in names}
-
-
 def _code_template(value: str) -> str:
-    if unknown := _placeholders(value) - {"code"}:
+    if stray := re.search(r"{[^}]*}?|}", value.replace("{code}", "")):
         raise ValueError(
-            f"unknown placeholder {{{min(unknown)}}} in {value!r}: only {{code}} is filled in here"
+            f"unknown placeholder {stray.group()} in {value!r}: only {{code}} is filled in here"
         )
     return value
+
+
+def _check_template(template: str) -> None:
+    """Raise if a field's template is none; what its columns are only the data can say."""
+    try:
+        parts = list(Formatter().parse(template))
+    except ValueError as error:
+        raise ValueError(f"fields: {template!r} is not a template: {error}") from None
+    if any(name == "" for _, name, _, _ in parts):
+        raise ValueError(f"fields: {template!r} has braces without a column's name")
 
 
 def _matching(pattern: str, meaning: str) -> AfterValidator:
     """A check of a whole text whose message says what is meant instead of the pattern."""
 
     def check(value: str) -> str:
-        if not re.fullmatch(pattern, value.replace("{code}", "x")):
+        if not re.fullmatch(pattern, value):
             raise ValueError(f"expected {meaning}")
         return value
 
@@ -95,7 +96,7 @@ CodeTemplate = Annotated[Text, AfterValidator(_code_template)]
 PlainName = Annotated[
     CodeTemplate,
     _matching(
-        r"[A-Za-z0-9_][A-Za-z0-9._+-]*",
+        r"(\{code\}|[A-Za-z0-9_])(\{code\}|[A-Za-z0-9._+-])*",
         "the plain name of a file or folder: letters, digits and . _ + - only",
     ),
 ]
@@ -301,7 +302,7 @@ class DatasetRow(Row):
         """
         code = self.languages[language]
         return {
-            split: name.format(code=code)
+            split: name.replace("{code}", code)
             for split, name in self.splits.items()
             if language in self.only.get(split, self.languages)
         }
@@ -315,14 +316,14 @@ class DatasetRow(Row):
         """The source's configuration (or folder name) that holds a language."""
         code = self.languages[language]
         if isinstance(self.source, HubSource):
-            return self.source.config.format(code=code)
+            return self.source.config.replace("{code}", code)
         return code
 
     def reading(self, language: str) -> dict[str, Any]:
         """What decides how a language's source files become canonical rows, as JSON values."""
         read = self.model_dump(mode="json", include=_READING)
         if self.where is not None:
-            prefix = self.where.prefix.format(code=self.languages[language])
+            prefix = self.where.prefix.replace("{code}", self.languages[language])
             read["where"] = {"column": self.where.column, "prefix": prefix}
         return read | {"splits": self.splits_of(language)}
 
@@ -337,7 +338,7 @@ class DatasetRow(Row):
             raise ValueError(f"fields of a {self.format} data set are missing: {missing}")
         for field in self.fields.values():
             for template in _templates(field):
-                _placeholders(template)
+                _check_template(template)
         if self.format in LABELLED and not (self.labels or self.labels_file):
             raise ValueError("labels are missing: give them in the order of their class ids")
         return self

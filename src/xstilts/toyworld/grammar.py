@@ -121,7 +121,8 @@ class Speaker:
             copula = [*copula, self.word("not")]
         predicate = self._bare(fact.predicate)
         if fact.relation is not None:
-            head = self.phrase(Thing(fact.relation, article="the"))
+            article = "a" if fact.relation == "kind" else "the"
+            head = self.phrase(Thing(fact.relation, article=article))
             of = [self.word("of")]
             post = self.here.adposition == "post"
             predicate = predicate + of + head if post else head + of + predicate

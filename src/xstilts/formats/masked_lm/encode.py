@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from xstilts.data.ragged import Ints, Ragged, offsets_of
-from xstilts.data.subwords import Encoded, Encoding, SubwordTokenizer, texts_of
+from xstilts.data.subwords import Arrays, Encoded, Encoding, SubwordTokenizer, texts_of
 
 
 def encode(table: pa.Table, tokenizer: SubwordTokenizer, encoding: Encoding) -> Encoded:
@@ -27,7 +27,7 @@ def encode(table: pa.Table, tokenizer: SubwordTokenizer, encoding: Encoding) -> 
     rows = _pack(closed.lengths, encoding.max_length - len(opening))
     body = Ragged(closed.values, closed.offsets[rows])
     packed = Ragged.joined([Ragged.constant(opening, len(body)), body])
-    arrays = {"input_ids": packed.values.astype(np.int32), "offsets": packed.offsets}
+    arrays: Arrays = {"input_ids": packed.values.astype(np.int32), "offsets": packed.offsets}
     if tokenizer.uses_type_ids:
         arrays["type_ids"] = np.zeros(len(packed.values), np.uint8)
     counts = {

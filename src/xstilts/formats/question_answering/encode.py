@@ -168,7 +168,8 @@ def answer_span(
     first = int(np.searchsorted(starts, begin, side="right")) - 1
     if first < 0 or ends[first] <= begin:  # the answer's first characters became no sub-word
         first += 1
-    last = int(np.searchsorted(ends, stop, side="left"))
+    # From the first one on: a lone "▁" before it may claim the same single character.
+    last = first + int(np.searchsorted(ends[first:], stop, side="left"))
     if last == len(ends) or starts[last] >= stop:
         last -= 1
     return (first, last) if first <= last else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -72,7 +73,7 @@ def _cut(lengths: Ints, offsets: Ints, room: int) -> _Cuts:
     ends = offsets_of(lengths)
     starts: list[int] = []
     example: list[int] = []
-    for sentence, (start, stop) in enumerate(zip(offsets[:-1], offsets[1:], strict=True)):
+    for sentence, (start, stop) in enumerate(pairwise(offsets)):
         starts.append(start)
         while ends[stop] - ends[starts[-1]] > room:
             fits = np.searchsorted(ends, ends[starts[-1]] + room, side="right") - 1

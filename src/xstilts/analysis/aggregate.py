@@ -1,0 +1,52 @@
+"""The aggregate stage: tables and the figure of a whole study, from the scores of all its cells."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from xstilts.analysis import tables
+from xstilts.analysis.overview import OVERVIEW, gains, markdown, summary
+from xstilts.analysis.study import Row, Study
+from xstilts.artifacts.publish import publishing
+
+
+def run(spec: Mapping[str, Any], out: Path) -> None:
+    """Make the tables and the figure of a study.
+
+    Writes `scores.csv` (everything, tidy), `overview.csv` and `.md` (recipes by targets),
+    `by_language/<target>.csv` (with bootstrap intervals), `languages.csv` where distances are
+    known, and `figures/gains.svg` and `.png`.
+
+    Raises:
+        InputError: If the scores of a cell are not those of its target, or cannot be compared.
+    """
+    from xstilts.analysis.heatmap import draw_gains
+
+    with publishing(out, spec) as draft:
+        study = Study(spec)
+        folder = draft.folder
+        _write_csv(folder / "scores.csv", tables.SCORES_COLUMNS, tables.score_rows(study))
+        overview = tables.overview_rows(study)
+        _write_csv(folder / OVERVIEW, tables.OVERVIEW_COLUMNS, overview)
+        (folder / "overview.md").write_text(markdown(study, overview), encoding="utf-8")
+        for target in study.targets:
+            path = folder / "by_language" / f"{target.name}.csv"
+            rows = tables.language_rows(study, target)
+            _write_csv(path, tables.BY_LANGUAGE_COLUMNS, rows)
+        if rows := tables.distance_rows(study):
+            _write_csv(folder / "languages.csv", tables.LANGUAGES_COLUMNS, rows)
+        draw_gains(gains(study, overview), folder / "figures")
+
+
+def _write_csv(path: Path, columns: Sequence[str], rows: Iterable[Row]) -> None:
+    path.parent.mkdir(exist_ok=True)
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+__all__ = ["run", "summary"]
