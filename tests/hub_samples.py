@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import io
 import tarfile
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from xstilts.registry.rows import DatasetRow, ModelRow
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def parquet(*texts: str) -> bytes:
@@ -108,7 +110,7 @@ def model_files() -> dict[str, bytes]:
 
 def archive_row(url: str, **source: Any) -> DatasetRow:
     members = {"pack/{code}.txt": "text.{code}", "pack/all.txt": "all"}
-    return row({"urls": {"pack": url}, "members": members, **source})
+    return row({"urls": {"pack": url}, "members": members} | source)
 
 
 EN = (row(), "en", "en")

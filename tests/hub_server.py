@@ -11,18 +11,20 @@ import json
 import re
 import threading
 import time
-from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, quote, unquote, urlsplit
-
-import pytest
 
 from xstilts.artifacts.spec import canonical
 from xstilts.runtime import VARIABLE, runtime
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import pytest
 
 LFS = (".parquet", ".safetensors", ".bin", ".gz")
 _PAGE = 7

@@ -19,8 +19,9 @@ class Encoding(Strict):
 
     Attributes:
         max_length: Most sub-words of a sequence, special tokens included.
-        doc_stride: Sub-words by which the windows of a long QA context advance.
-        max_query_length: Most sub-words of a question.
+        doc_stride: Sub-words by which the windows of a long QA context advance; at most half of
+            `max_length` where it is not given.
+        max_query_length: Most sub-words of a question; likewise.
     """
 
     max_length: Annotated[int, Field(ge=8)] = 128

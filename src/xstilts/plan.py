@@ -233,6 +233,8 @@ class _Planner:
         for key, part in parts.items():
             parse(Encoding, part, f"{self.where}: {key}")
             merged |= part
+        for key, usual in (("max_query_length", 64), ("doc_stride", 128)):
+            merged.setdefault(key, min(usual, merged["max_length"] // 2))
         encoding = parse(Encoding, merged, f"{self.where}: encoding")
         if encoding.max_length > model.max_length:
             raise InputError(
@@ -240,6 +242,13 @@ class _Planner:
                 f"max_length of {row.name} is longer than the positions of {model.name}",
                 expected=f"at most {model.max_length}",
                 found=str(encoding.max_length),
+            )
+        if row.format == "question_answering" and encoding.max_query_length > encoding.max_length - 8:
+            raise InputError(
+                f"{self.where}: encoding",
+                f"max_query_length leaves no room for the context of {row.name}",
+                expected=f"at most {encoding.max_length - 8}",
+                found=str(encoding.max_query_length),
             )
         return encoding
 

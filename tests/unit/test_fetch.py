@@ -6,8 +6,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow.parquet as pq
 import pytest
@@ -26,11 +26,14 @@ from hub_samples import (
 )
 from hub_server import Hub, serving, set_runtime, sha256, use
 from xstilts.artifacts.manifest import read_manifest
-from xstilts.data.fetch import fetch_model_files, run
+from xstilts.data.fetch import fetch_model_files, run, run_model
 from xstilts.data.lock import Lock, write_lock
 from xstilts.data.resolve import Wanted, resolve
 from xstilts.errors import InputError
 from xstilts.runtime import runtime
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 VALIDATION = "en/validation-00000-of-00001.parquet"
 
@@ -106,12 +109,12 @@ def test_offline_afterwards(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert fetch(EN, lock) == first
     assert hub.requests == []
-    with pytest.raises(InputError, match="sw/validation.*Unset HF_HUB_OFFLINE"):
+    with pytest.raises(InputError, match=r"sw/validation.*Unset HF_HUB_OFFLINE"):
         fetch(SW, lock)
 
 
 def test_without_a_lock(hub: Hub) -> None:
-    with pytest.raises(InputError, match="small/en: is not in the lock file. Run `xstilts lock`"):
+    with pytest.raises(InputError, match=r"small/en: is not in the lock file. Run `xstilts lock`"):
         fetch(EN, Lock())
     assert nothing_published()
 
@@ -174,7 +177,9 @@ def test_a_vanished_revision_or_file_is_named(hub: Hub) -> None:
     lock = only(hub)
     (commit,) = hub.commits["datasets/owner/small"]
     kept = hub.commits["datasets/owner/small"].pop(commit)
-    with pytest.raises(InputError, match="not have this revision any more.*xstilts lock --refresh"):
+    with pytest.raises(
+        InputError, match=r"not have this revision any more.*xstilts lock --refresh"
+    ):
         fetch(SW, lock)
     del kept["sw/validation-00000-of-00001.parquet"]
     hub.commits["datasets/owner/small"][commit] = kept
@@ -306,8 +311,27 @@ def test_model_files(hub: Hub, tmp_path: Path) -> None:
     hub.publish("owner/tiny", model_files() | {"config.json": b"new"}, "models")
     assert entry is not None
     changed = entry | {"revision": None}
-    with pytest.raises(InputError, match="config.json: has not the locked bytes"):
+    with pytest.raises(InputError, match=r"config.json: has not the locked bytes"):
         fetch_model_files("owner/tiny", changed, out, ["*"])
+
+
+def test_the_stage_of_a_model(hub: Hub) -> None:
+    described = {"name": "tiny", "hub": "owner/tiny", "architecture": "bert", "layers": 2}
+
+    def run_it(**files: bytes) -> None:
+        published = model_files() | {name.replace("_", "."): files[name] for name in files}
+        hub.publish("owner/tiny", {k: v for k, v in published.items() if v}, "models")
+        lock = resolve([model()], Lock())[0].model("tiny")
+        run_model({"stage": "fetch_model", "model": described, "lock": lock}, Path("models/base"))
+
+    run_it(config_json=b'{"model_type": "bert", "num_hidden_layers": 2}')
+    assert sorted(read_manifest(Path("models/base")).files) == ["config.json", "model.safetensors"]
+    with pytest.raises(InputError, match=r"num_hidden_layers.*row 'tiny'; expected 2; found 3"):
+        run_it(config_json=b'{"model_type": "bert", "num_hidden_layers": 3}')
+    with pytest.raises(InputError, match=r"model_type.*expected 'bert'; found None"):
+        run_it(config_json=b"{ }")
+    with pytest.raises(InputError, match=r"lacks a file; .*found .*part.safetensors"):
+        run_it(model_safetensors=b"", part_safetensors=b"half of the weights")
 
 
 # ---- the toy world

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -27,6 +26,10 @@ from xstilts.data.lock import Entry, Lock, LockedFile, read_lock, write_lock
 from xstilts.data.resolve import MODEL_FILES, resolve
 from xstilts.errors import InputError
 from xstilts.runtime import runtime
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
 
 
 @pytest.fixture(autouse=True)
@@ -62,6 +65,15 @@ def test_a_lock_is_written_sorted_and_read_again(tmp_path: Path) -> None:
     write_lock(path, read_lock(path))
     assert path.read_text() == text
     assert [item.name for item in path.parent.iterdir()] == [path.name]
+
+
+def test_a_lock_is_replaced_and_never_half_written(tmp_path: Path) -> None:
+    path, opened_before = tmp_path / "lock.json", tmp_path / "same file"
+    write_lock(path, locked())
+    opened_before.hardlink_to(path)
+    write_lock(path, Lock())
+    assert read_lock(opened_before) == locked()
+    assert read_lock(path) == Lock()
 
 
 def test_a_missing_lock_locks_nothing(tmp_path: Path) -> None:
@@ -190,11 +202,28 @@ def test_an_entry_is_resolved_again_when_the_row_wants_more(hub: Hub) -> None:
     assert changes[0].details[0] == "source hf:owner/small -> hf:owner/other"
 
 
-def test_languages_that_share_a_configuration_share_its_splits(hub: Hub) -> None:
+@pytest.mark.parametrize("languages", [("en", "sw"), ("sw", "en")])
+def test_languages_that_share_a_configuration_share_its_splits(
+    hub: Hub, languages: tuple[str, str]
+) -> None:
     hub.publish("owner/small", small_repository())
     shared = row({"hub": "owner/small", "config": "en"}, only={"train": ["sw"]})
-    lock, _ = resolve([(shared, "en", "en"), (shared, "en", "sw")], Lock())
+    lock, _ = resolve([(shared, "en", language) for language in languages], Lock())
     assert len(lock.datasets["small/en"].files) == 3
+
+
+def test_a_file_of_two_splits_is_refused(hub: Hub) -> None:
+    readme = """---
+configs:
+- config_name: en
+  data_files:
+  - {split: train, path: all.parquet}
+  - {split: validation, path: all.parquet}
+---
+"""
+    hub.publish("owner/small", {"README.md": readme.encode(), "all.parquet": parquet("a")})
+    with pytest.raises(InputError, match=r"all\.parquet belongs to train and validation"):
+        resolve([EN], Lock())
 
 
 def test_a_branch_and_the_first_files(hub: Hub) -> None:
@@ -269,7 +298,7 @@ def test_a_mirror_that_lacks_something(tmp_path: Path, monkeypatch: pytest.Monke
     with pytest.raises(InputError, match="folder does not exist"):
         resolve([EN], Lock())
     write_files(mirror / "owner" / "smal", small_repository())
-    with pytest.raises(InputError, match="no repository 'owner/small'. Did you mean 'owner/smal'"):
+    with pytest.raises(InputError, match=r"no repository 'owner/small'. Did you mean 'owner/smal'"):
         resolve([EN], Lock())
     (mirror / "owner" / "smal").rename(mirror / "owner" / "small")
     (mirror / "owner" / "small" / "sw" / "validation-00000-of-00001.parquet").unlink()
@@ -371,8 +400,29 @@ def test_members_of_an_archive_are_locked(hub: Hub) -> None:
     }
     assert resolve([wanted], lock) == (lock, [])
     assert len(hub.requests) == 1
-    with pytest.raises(InputError, match="no member 'pack/sw.txt'. Did you mean '.*pack/en.txt'"):
+    with pytest.raises(InputError, match=r"no member 'pack/sw.txt'. Did you mean '.*pack/en.txt'"):
         resolve([(archive_row(url), "sw", "sw")], lock)
+
+
+def test_a_member_that_is_there_twice_is_refused(hub: Hub) -> None:
+    pack = tar_bz2({"pack/en.txt": b"e", "pack/all.txt": b"a"})
+    urls = {"one": hub.file("1.tar.bz2", pack), "two": hub.file("2.tar.bz2", pack)}
+    wanted = archive_row("http://replaced", urls=urls)
+    with pytest.raises(InputError, match=r"2\.tar\.bz2: the member 'pack/en.txt' is there twice"):
+        resolve([(wanted, "en", "en")], Lock())
+
+
+def test_a_full_disk_is_not_taken_for_a_damaged_archive(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = hub.file("pack.tar.bz2", tar_bz2({"pack/en.txt": b"e", "pack/all.txt": b"a"}))
+
+    def no_space(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(sources, "copy_bytes", no_space)
+    with pytest.raises(OSError, match="No space left"):
+        resolve([(archive_row(url), "en", "en")], Lock())
 
 
 def test_refresh_downloads_again(hub: Hub) -> None:
@@ -394,7 +444,7 @@ def test_known_checksums_are_checked(hub: Hub) -> None:
     with pytest.raises(InputError, match=f"all has sha256 {sha256(b'a')} and not the known 0000"):
         resolve([(bad, "en", "en")], Lock())
     unknown = archive_row(url, sha256={"alle": sha256(b"a")})
-    with pytest.raises(InputError, match="no file is stored as 'alle'. Did you mean 'all'"):
+    with pytest.raises(InputError, match=r"no file is stored as 'alle'. Did you mean 'all'"):
         resolve([(unknown, "en", "en")], Lock())
 
 
@@ -432,7 +482,7 @@ def test_a_server_that_does_not_answer_is_asked_again(
 
 def test_a_url_without_a_file(hub: Hub) -> None:
     wanted = (row({"urls": {"text": f"{hub.url}/files/none.txt"}}), "en", "en")
-    with pytest.raises(InputError, match="none.txt: could not be fetched: 1 attempt.*HTTP 404"):
+    with pytest.raises(InputError, match=r"none.txt: could not be fetched: 1 attempt.*HTTP 404"):
         resolve([wanted], Lock())
 
 
@@ -440,7 +490,7 @@ def test_the_users_files_are_hashed(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     source = {"files": ["{code}.tags"], "hint": "Buy LDC2005T13 and convert it"}
     wanted = (row(source), "en", "en")
     set_runtime(monkeypatch)
-    with pytest.raises(InputError, match="Buy LDC2005T13.*`files: {small: <folder>}`"):
+    with pytest.raises(InputError, match=r"Buy LDC2005T13.*`files: \{small: <folder>\}`"):
         resolve([wanted], Lock())
     set_runtime(monkeypatch, files={"small": str(tmp_path)})
     (tmp_path / "en.tag").write_text("a")

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from xstilts.analysis import tables
+from xstilts.analysis.heatmap import draw_gains
 from xstilts.analysis.overview import OVERVIEW, gains, markdown, summary
 from xstilts.analysis.study import Row, Study
 from xstilts.artifacts.publish import publishing
+from xstilts.progress import Progress
 
 
 def run(spec: Mapping[str, Any], out: Path) -> None:
@@ -23,8 +25,7 @@ def run(spec: Mapping[str, Any], out: Path) -> None:
     Raises:
         InputError: If the scores of a cell are not those of its target, or cannot be compared.
     """
-    from xstilts.analysis.heatmap import draw_gains
-
+    progress = Progress("aggregate", out.as_posix(), len(spec["targets"]))
     with publishing(out, spec) as draft:
         study = Study(spec)
         folder = draft.folder
@@ -32,13 +33,15 @@ def run(spec: Mapping[str, Any], out: Path) -> None:
         overview = tables.overview_rows(study)
         _write_csv(folder / OVERVIEW, tables.OVERVIEW_COLUMNS, overview)
         (folder / "overview.md").write_text(markdown(study, overview), encoding="utf-8")
-        for target in study.targets:
+        for number, target in enumerate(study.targets, start=1):
             path = folder / "by_language" / f"{target.name}.csv"
             rows = tables.language_rows(study, target)
             _write_csv(path, tables.BY_LANGUAGE_COLUMNS, rows)
+            progress.step(number, target.name)
         if rows := tables.distance_rows(study):
             _write_csv(folder / "languages.csv", tables.LANGUAGES_COLUMNS, rows)
         draw_gains(gains(study, overview), folder / "figures")
+    progress.done(f"{len(spec['cells'])} cells")
 
 
 def _write_csv(path: Path, columns: Sequence[str], rows: Iterable[Row]) -> None:

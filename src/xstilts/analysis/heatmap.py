@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Colormap, Normalize
     from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
 
 _NAME = "gains"
 #: Purple to orange: told apart with every common colour blindness, and in grey by its numbers.
@@ -23,7 +24,8 @@ _COLOURS = "PuOr_r"
 #: retrieval target with +30 must not bleach the others.
 _LINEAR = 1.0
 _ABSENT = "0.92"
-_CELL_WIDTH, _CELL_HEIGHT = 0.86, 0.34
+#: Inches.
+_CELL_HEIGHT = 0.3
 
 
 @dataclass(frozen=True)
@@ -52,8 +54,9 @@ def draw_gains(gains: Gains, folder: Path) -> None:
     from matplotlib.figure import Figure
 
     folder.mkdir(parents=True, exist_ok=True)
-    settings = {"svg.hashsalt": "xstilts", "font.family": "DejaVu Sans", "font.size": 9}
-    with mpl.rc_context({**mpl.rcParamsDefault, **settings}):
+    with mpl.rc_context():
+        mpl.rcdefaults()  # a user's matplotlibrc decides no byte
+        mpl.rcParams.update({"svg.hashsalt": "xstilts", "font.size": 9})
         figure = Figure(figsize=_size(gains), layout="constrained")
         if any(np.isfinite(gains.matrix(model)).any() for model in gains.panels):
             _draw(figure, gains)
@@ -65,49 +68,45 @@ def draw_gains(gains: Gains, folder: Path) -> None:
 
 
 def _size(gains: Gains) -> tuple[float, float]:
-    """Width and height in inches, by the number of cells and the longest recipe's name."""
+    """Width and height in inches, by the number of cells and the longest names."""
     names = max((len(name) for name in gains.rows), default=0)
-    width = 1.4 + 0.075 * names + _CELL_WIDTH * len(gains.columns)
-    height = 0.9 + len(gains.panels) * (0.45 + _CELL_HEIGHT * max(1, len(gains.rows)))
+    cell = max(0.62, 0.15 + 0.075 * max(map(len, gains.columns)))
+    width = 1.3 + 0.075 * names + cell * len(gains.columns)
+    height = 0.4 + len(gains.panels) * (0.5 + _CELL_HEIGHT * max(1, len(gains.rows)))
     return max(6.0, width), max(2.0, height)
 
 
 def _draw(figure: Figure, gains: Gains) -> None:
     from matplotlib import colormaps
-    from matplotlib.cm import ScalarMappable
     from matplotlib.colors import AsinhNorm
 
-    largest = max(
-        float(np.nanmax(np.abs(gains.matrix(model)), initial=0)) for model in gains.panels
-    )
-    limit = max(1.0, largest)
-    colours = colormaps[_COLOURS].with_extremes(bad=_ABSENT)
-    scale = ScalarMappable(AsinhNorm(_LINEAR, -limit, limit), colours)
-    grid = figure.subplots(len(gains.panels), 1, sharex=True, squeeze=False)
-    axes: list[Axes] = list(grid[:, 0])
-    for place, (axis, model) in enumerate(zip(axes, gains.panels, strict=True)):
-        _draw_panel(axis, gains, model, scale, first=place == 0)
-    bar = figure.colorbar(scale, ax=axes, fraction=0.04, pad=0.02, aspect=30)
+    known = np.concatenate([gains.matrix(model).ravel() for model in gains.panels])
+    limit = max(1.0, float(np.nanmax(np.abs(known))))
+    style = colormaps[_COLOURS].with_extremes(bad=_ABSENT), AsinhNorm(_LINEAR, -limit, limit)
+    axes: list[Axes] = list(figure.subplots(len(gains.panels), 1, squeeze=False)[:, 0])
+    for axis, model in zip(axes, gains.panels, strict=True):
+        image = _draw_panel(axis, gains, model, style)
+        axis.tick_params(length=0, top=False, labeltop=axis is axes[0], labelbottom=False)
+    bar = figure.colorbar(image, ax=axes, fraction=0.04, pad=0.02, aspect=30)
     ticks = _ticks(limit)
-    bar.set_ticks(ticks, labels=[_signed(tick, 0) for tick in ticks], minor=False)
+    bar.set_ticks(ticks, labels=[_signed(tick, 0) for tick in ticks])
     bar.minorticks_off()
     bar.set_label("points gained over none")
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.outline.set_visible(False)
 
 
 def _draw_panel(
-    axis: Axes, gains: Gains, model: str, scale: ScalarMappable, *, first: bool
-) -> None:
+    axis: Axes, gains: Gains, model: str, style: tuple[Colormap, Normalize]
+) -> AxesImage:
     matrix = gains.matrix(model)
-    axis.imshow(matrix, cmap=scale.cmap, norm=scale.norm, aspect="auto")
+    image = axis.imshow(matrix, cmap=style[0], norm=style[1], aspect="auto")
     for (row, column), value in np.ndenumerate(matrix):
         text = "–" if math.isnan(value) else _signed(value, 1)
-        colour = "0.35" if math.isnan(value) else _readable(scale, value)
+        colour = "0.35" if math.isnan(value) else _readable(image, value)
         axis.text(column, row, text, ha="center", va="center", color=colour)
-    axis.set_title(model, loc="left", fontsize=10, fontweight="bold")
+    axis.set_title(model, loc="left", fontsize=10, fontweight="bold", pad=8)
     axis.set_yticks(range(len(gains.rows)), labels=gains.rows)
     axis.set_xticks(range(len(gains.columns)), labels=gains.columns)
-    axis.tick_params(length=0, top=False, labeltop=first, labelbottom=False)
     axis.spines[:].set_visible(False)
     # White lines between the cells, a wide one before the average.
     for edge in range(1, len(gains.rows)):
@@ -115,11 +114,12 @@ def _draw_panel(
     for edge in range(1, len(gains.columns)):
         last = edge == len(gains.columns) - 1
         axis.axvline(edge - 0.5, color="white", linewidth=5 if last else 1)
+    return image
 
 
-def _readable(scale: ScalarMappable, value: float) -> str:
+def _readable(image: AxesImage, value: float) -> str:
     """White or near-black, whichever stands out more from a value's colour (WCAG's contrast)."""
-    channels = np.asarray(scale.to_rgba(np.array([value]))[0][:3])
+    channels = np.asarray(image.to_rgba(np.array([value]))[0][:3])
     linear = np.where(channels <= 0.03928, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
     luminance = float(linear @ np.array([0.2126, 0.7152, 0.0722]))
     return "white" if luminance < 0.18 else "0.1"

@@ -1,4 +1,4 @@
-"""The overview of a study for reading: Markdown, plain text, and the gains that the figure shows."""
+"""The overview of a study for reading: Markdown, plain text, and the gains of the figure."""
 
 from __future__ import annotations
 

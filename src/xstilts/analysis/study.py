@@ -129,5 +129,11 @@ def _read_cell(entry: Mapping[str, Any], target: Target) -> Cell:
             found=str(found),
             hint="Run snakemake again",
         )
-    names = ("model", "recipe", "seed", "target")
-    return Cell(*(entry[name] for name in names), folder=folder, rows=rows)
+    return Cell(
+        model=entry["model"],
+        recipe=entry["recipe"],
+        seed=entry["seed"],
+        target=target.name,
+        folder=folder,
+        rows=rows,
+    )

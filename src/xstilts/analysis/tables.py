@@ -76,7 +76,7 @@ def overview_rows(study: Study) -> list[Row]:
 
 
 def _target_scores(study: Study, model: str, recipe: str, kind: str) -> dict[str, dict[int, float]]:
-    """By target and seed, the mean over languages; targets without any such language are left out."""
+    """By target and seed, the mean over languages; without the targets that have none of them."""
     found: dict[str, dict[int, float]] = {}
     for target in study.targets:
         languages = [code for code in target.languages if kind == ALL or code != study.source]
@@ -117,8 +117,11 @@ def language_rows(study: Study, target: Target) -> list[Row]:
     for language in target.languages:
         for (model, recipe), row in _rows_of_language(study, target, language).items():
             found[model, recipe, language] = {
-                "model": model, "recipe": recipe, "language": language,
-                "metric": target.main, **row,
+                "model": model,
+                "recipe": recipe,
+                "language": language,
+                "metric": target.main,
+                **row,
             }
     order = [(*pair, language) for pair in study.pairs() for language in target.languages]
     return [found[key] for key in order if key in found]
@@ -150,7 +153,7 @@ def _rows_of_language(study: Study, target: Target, language: str) -> dict[tuple
 def _resampled(
     study: Study, target: Target, language: str, cells: Sequence[Cell]
 ) -> tuple[Floats, int]:
-    """The main value in every resample of every cell [samples, cells], and the number of examples."""
+    """The main value in every resample of every cell [samples, cells]; the number of examples."""
     counts = [cell.statistics(language) for cell in cells]
     for cell, other in zip(cells, counts, strict=True):
         if other.shape != counts[0].shape:
@@ -186,9 +189,13 @@ def distance_rows(study: Study) -> list[Row]:
                 )
                 rows.append(
                     {
-                        "model": model, "recipe": recipe, "language": language["code"],
-                        "name": language["name"], "distance": language["distance"],
-                        "targets": len(own), "mean": statistics.fmean(own.values()),
+                        "model": model,
+                        "recipe": recipe,
+                        "language": language["code"],
+                        "name": language["name"],
+                        "distance": language["distance"],
+                        "targets": len(own),
+                        "mean": statistics.fmean(own.values()),
                         "change": change,
                     }
                 )

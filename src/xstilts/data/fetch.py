@@ -6,6 +6,7 @@ or a mirror and from the toy world, as ``files/<name>`` from URLs and from the u
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
@@ -18,6 +19,8 @@ from xstilts.errors import InputError, nearest
 from xstilts.runtime import runtime
 
 Files = Mapping[str, Mapping[str, Any]]
+
+_MODEL = ("config.json", "model.safetensors")
 
 
 def run(spec: Mapping[str, Any], out: Path) -> None:
@@ -82,6 +85,38 @@ def fetch_model_files(
     targets = {path: folder / sources.safe_path(path, hub) for path in files}
     _take(hub, "model", lock["revision"], files, targets)
     return sorted(files)
+
+
+def run_model(spec: Mapping[str, Any], out: Path) -> None:
+    """Stage `fetch_model`: the configuration and the weights of a pretrained model.
+
+    Args:
+        spec: ``model`` (name, hub, architecture, layers) and ``lock``, its entry in the lock file.
+        out: The artifact's folder: ``config.json`` and ``model.safetensors``.
+
+    Raises:
+        InputError: If nothing is locked, the bytes differ, the weights are in several files, or
+            the model is not what its row says.
+    """
+    model = spec["model"]
+    with publishing(out, spec) as draft:
+        names = fetch_model_files(model["hub"], spec["lock"], draft.folder, _MODEL)
+        if names != sorted(_MODEL):
+            where, expected = f"model {model['hub']}", ", ".join(_MODEL)
+            found = ", ".join(spec["lock"]["files"])
+            raise InputError(where, "the repository lacks a file", expected=expected, found=found)
+        config = json.loads((draft.folder / "config.json").read_text(encoding="utf-8"))
+        for row_key, config_key in (
+            ("architecture", "model_type"),
+            ("layers", "num_hidden_layers"),
+        ):
+            if config.get(config_key) != model[row_key]:
+                raise InputError(
+                    f"{model['hub']}: config.json: {config_key}",
+                    f"is not the {row_key} of the registry's row {model['name']!r}",
+                    expected=repr(model[row_key]),
+                    found=repr(config.get(config_key)),
+                )
 
 
 # ---- the Hub and its mirror

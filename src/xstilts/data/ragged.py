@@ -38,9 +38,9 @@ class Ragged:
         return np.diff(self.offsets)
 
     @classmethod
-    def constant(cls, row: Sequence[int], rows: int) -> Ragged:
+    def constant(cls, row: Sequence[int], rows: int, dtype: npt.DTypeLike = np.int32) -> Ragged:
         """The same row many times."""
-        return cls(np.tile(np.array(row, np.int32), rows), np.arange(rows + 1) * len(row))
+        return cls(np.tile(np.array(row, dtype), rows), np.arange(rows + 1) * len(row))
 
     @classmethod
     def stacked(cls, parts: Sequence[Ragged]) -> Ragged:

@@ -7,17 +7,19 @@ many of its configurations are wanted, and the Hub and a mirror of it answer ali
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from xstilts.data import sources
 from xstilts.data.patience import patiently, short
 from xstilts.errors import InputError, nearest
 from xstilts.runtime import runtime
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import ExitStack
 
 #: What `datasets` reads of a repository to find its configurations.
 _DESCRIPTIONS = ("README.md", ".huggingface.yaml", "dataset_infos.json")

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from fnmatch import fnmatch
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from xstilts.data import sources
 from xstilts.data.lock import Entry, Lock, LockedFile
@@ -14,6 +13,9 @@ from xstilts.data.patience import DamagedError
 from xstilts.data.repositories import Library, place_of
 from xstilts.errors import InputError, nearest
 from xstilts.registry.rows import DatasetRow, FileSource, HubSource, ModelRow, UrlSource
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 #: Files of a model's repository that are used; weights are safetensors only, never a pickle.
 MODEL_FILES = (

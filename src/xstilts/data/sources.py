@@ -8,15 +8,17 @@ import os
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, Literal
+from typing import IO, TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 from xstilts.data.patience import REFRESH, DamagedError, patiently, short
 from xstilts.errors import InputError, nearest
 from xstilts.runtime import runtime
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
 
 Kind = Literal["dataset", "model"]
 

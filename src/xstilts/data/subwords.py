@@ -6,7 +6,7 @@ Only the `tokenizers` library is used: importing transformers would cost a stage
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -21,7 +21,7 @@ from xstilts.data.ragged import Ints, Ragged, offsets_of
 from xstilts.errors import InputError
 
 Arrays = dict[str, npt.NDArray[Any]]
-_CHUNK = 4096  # texts at a time: an Encoding object is far larger than its ids
+_CHUNK = 4096, 1 << 21  # texts and characters at a time: an Encoding is far larger than its ids
 
 
 @dataclass(frozen=True)
@@ -116,8 +116,7 @@ class SubwordTokenizer:
         """Sub-word ids of each text, without special tokens."""
         values: list[npt.NDArray[np.int32]] = []
         lengths: list[int] = []
-        for start in range(0, len(texts), _CHUNK):
-            chunk = list(texts[start : start + _CHUNK])
+        for chunk in _chunks(texts):
             found = self._tokenizer.encode_batch_fast(chunk, add_special_tokens=False)
             lengths.extend(map(len, found))
             values.append(_flat(encoding.ids for encoding in found))
@@ -130,8 +129,7 @@ class SubwordTokenizer:
         """
         ids: list[Ragged] = []
         spans: list[npt.NDArray[np.int32]] = []
-        for start in range(0, len(texts), _CHUNK):
-            chunk = list(texts[start : start + _CHUNK])
+        for chunk in _chunks(texts):
             found = self._tokenizer.encode_batch(chunk, add_special_tokens=False)
             rows = Ragged(_flat(e.ids for e in found), offsets_of([len(e) for e in found]))
             ids.append(rows)
@@ -172,7 +170,8 @@ class SubwordTokenizer:
         return room
 
     def _wrapped(self, texts: Sequence[Ragged], gaps: Sequence[Sequence[int]]) -> Ragged:
-        around = [Ragged.constant(gap, len(texts[0])) for gap in gaps]
+        like = texts[0].values.dtype
+        around = [Ragged.constant(gap, len(texts[0]), like) for gap in gaps]
         inner = chain.from_iterable(zip(texts, around[1:], strict=True))
         return Ragged.joined([around[0], *inner])
 
@@ -234,6 +233,20 @@ def texts_of(column: Any) -> list[str]:
     """A text column of a prepared table as Python strings."""
     texts: list[str] = column.to_pylist()
     return texts
+
+
+def _chunks(texts: Sequence[str]) -> Iterator[list[str]]:
+    """Texts in runs that fit into memory once they are Encodings."""
+    chunk: list[str] = []
+    characters = 0
+    for text in texts:
+        if len(chunk) == _CHUNK[0] or (chunk and characters + len(text) > _CHUNK[1]):
+            yield chunk
+            chunk, characters = [], 0
+        chunk.append(text)
+        characters += len(text)
+    if chunk:
+        yield chunk
 
 
 def _flat(rows: Iterable[Sequence[int]]) -> npt.NDArray[np.int32]:

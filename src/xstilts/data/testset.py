@@ -16,7 +16,7 @@ from xstilts.errors import InputError
 
 
 def run(spec: Mapping[str, Any], out: Path) -> None:
-    """Write `languages.json`: the sizes of each language's test split, from its tokens.
+    """Write `languages.json`: sizes of each language's test split, from its tokens.
 
     Raises:
         InputError: If a language has no test split.
@@ -24,13 +24,15 @@ def run(spec: Mapping[str, Any], out: Path) -> None:
     sizes = {}
     for language, name in zip(spec["languages"], spec["inputs"]["tokens"], strict=True):
         meta = json.loads((Path(name) / "meta.json").read_text(encoding="utf-8"))
-        if "test" not in meta["splits"]:
+        # Retrieval has two sides: test.source and test.target.
+        tests = {name: part for name, part in meta["splits"].items() if name.startswith("test")}
+        if not tests:
             raise InputError(
                 name,
                 f"there is no test split to evaluate {spec['target']!r} on in {language!r}",
                 found=", ".join(meta["splits"]) or "no split",
             )
-        sizes[language] = meta["splits"]["test"]
+        sizes[language] = tests
     with publishing(out, spec) as draft:
         text = json.dumps(sizes, indent=1, sort_keys=True) + "\n"
         (draft.folder / "languages.json").write_text(text, encoding="utf-8")

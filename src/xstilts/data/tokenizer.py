@@ -7,6 +7,7 @@ BPE. For BERT it is read as a WordPiece vocabulary, for XLM-R it is used as it i
 
 from __future__ import annotations
 
+import importlib
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -208,10 +209,11 @@ def _config(model: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any
 
 
 def _from_hub(spec: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    from xstilts.data.fetch import fetch_model_files
-
+    # Loaded by name to stay out of the stage's fingerprint: the lock's checksums decide what comes
+    # from the Hub, and a mend of fetching must not train the other models' tokenizers again.
+    fetch = importlib.import_module("xstilts.data.fetch")
     hub = spec["model"]["hub"]
-    names = fetch_model_files(hub, spec["lock"], folder, _HUB_FILES)
+    names = fetch.fetch_model_files(hub, spec["lock"], folder, _HUB_FILES)
     if "tokenizer.json" not in names:
         raise InputError(
             f"model {hub}",

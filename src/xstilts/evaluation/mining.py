@@ -43,16 +43,28 @@ class Neighbours:
         return Neighbours(np.full((rows, k), -np.inf, np.float32), np.full((rows, k), -1))
 
     def offer(self, rows: slice, similarity: Floats, offset: int) -> None:
-        """Keep the best k of what is known and a block [rows, columns] that begins at offset."""
+        """Keep the best k of what is known and a block [rows, columns] that begins at offset.
+
+        Blocks come in the order of their columns: of equal similarities the first column wins.
+        """
         k = self.row.shape[1]
-        kept = min(k, similarity.shape[1])
-        column = np.sort(np.argpartition(similarity, -kept, axis=1)[:, -kept:], axis=1)
+        column = _best_columns(similarity, min(k, similarity.shape[1]))
         found = np.take_along_axis(similarity, column, axis=1)
         found = np.concatenate([self.similarity[rows], found], axis=1)
         column = np.concatenate([self.row[rows], column + offset], axis=1)
         best = np.argsort(-found, axis=1, kind="stable")[:, :k]
         self.similarity[rows] = np.take_along_axis(found, best, axis=1)
         self.row[rows] = np.take_along_axis(column, best, axis=1)
+
+
+def _best_columns(similarity: Floats, k: int) -> Rows:
+    """Columns of each row's k highest values, best first, of equal ones the first: [rows, k]."""
+    left = np.array(similarity, order="C")  # a copy: argmax is fast along contiguous rows
+    found = np.empty((len(left), k), dtype=np.int64)
+    for place in range(k):
+        found[:, place] = left.argmax(axis=1)
+        np.put_along_axis(left, found[:, place, None], -np.inf, axis=1)
+    return found
 
 
 @dataclass(frozen=True)

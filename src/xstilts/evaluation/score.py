@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from safetensors.numpy import save_file
@@ -13,6 +14,7 @@ from xstilts.artifacts.publish import publishing
 from xstilts.evaluation.aligned import align
 from xstilts.evaluation.metrics.metric import Metric, Statistics
 from xstilts.evaluation.metrics.table import metric_named
+from xstilts.progress import Progress
 
 SCORES = "scores.json"
 STATISTICS = "statistics.safetensors"
@@ -29,6 +31,7 @@ def run(spec: Mapping[str, Any], out: Path) -> None:
     """
     metric = metric_named(spec["metric"], f"target {spec['target']}: metric")
     inputs = spec["inputs"]
+    progress = Progress("score", out.as_posix(), len(spec["languages"]))
     rows: list[dict[str, Any]] = []
     statistics: dict[str, Statistics] = {}
     notes: dict[str, dict[str, int]] = {}
@@ -41,6 +44,7 @@ def run(spec: Mapping[str, Any], out: Path) -> None:
             rows += score_rows(metric, language, counts)
             if aligned.notes:
                 notes[language] = aligned.notes
+            progress.step(len(statistics), language)
         content = {
             "target": spec["target"],
             "metric": metric.name,
@@ -52,6 +56,8 @@ def run(spec: Mapping[str, Any], out: Path) -> None:
         (draft.folder / SCORES).write_text(text, encoding="utf-8")
         save_file(statistics, draft.folder / STATISTICS)
         draft.record.add(examples={name: len(counts) for name, counts in statistics.items()})
+    mean = fmean(metric.values(counts)[metric.overall] for counts in statistics.values())
+    progress.done(f"{metric.overall} {mean:.2f}, mean over {len(statistics)} languages")
 
 
 def score_rows(metric: Metric, language: str, statistics: Statistics) -> list[dict[str, Any]]:

@@ -18,14 +18,13 @@ from xstilts.toyworld import stories
 from xstilts.toyworld.dice import Dice
 from xstilts.toyworld.grammar import Speaker, Word, text_of
 from xstilts.toyworld.inference import hypothesis, premise, rearranged, roles, swapped
-from xstilts.toyworld.languages import SOURCE, language
+from xstilts.toyworld.languages import SOURCE
 from xstilts.toyworld.lexicon import (
     ADJECTIVE_ANTONYMS,
     CLASS_OF,
     CLASSES,
     ENTITY_TAGS,
     PARTS_OF_SPEECH,
-    TRADE_VERBS,
     VERBS,
 )
 from xstilts.toyworld.meaning import Ask, Event, Fact, Phrase, Sentence, Thing, people, thing, towns
@@ -160,7 +159,7 @@ def _say_qa(meaning: tuple[list[Event], int, str], speaker: Speaker, _: Dice) ->
     said = [speaker.say(event) for event in events]
     before = sum(len(text_of(words)) + 1 for words in said[:asked])
     start, text = _span(said[asked], role)
-    question = text_of(speaker.say(_question(events[asked], role), mark="?"))
+    question = text_of(speaker.say(_question(events[asked], role)))
     context = " ".join(map(text_of, said))
     return {
         "context": context,
@@ -221,7 +220,7 @@ def _say_choice(meaning: tuple[Sentence, list[Any], int], speaker: Speaker, _: D
     prompt, choices, label = meaning
     said = [[speaker.word(c)] if isinstance(c, str) else speaker.phrase(c) for c in choices]
     return {
-        "prompt": text_of(speaker.say(prompt, mark="?")),
+        "prompt": text_of(speaker.say(prompt)),
         "choices": [text_of(words) for words in said],
         "label": label,
     }
@@ -231,12 +230,22 @@ def _think_sentence(dice: Dice, _: int) -> Event:
     return stories.sentence(dice)
 
 
+def _think_pos(dice: Dice, _: int) -> Sentence:
+    if dice.chance(0.15):
+        return stories.fact(dice)
+    event = stories.sentence(dice)
+    if not dice.chance(0.15):
+        return event
+    roles_asked = ["subject", *(["object"] if event.object else [])]
+    return _question(event, dice.one(roles_asked))
+
+
 def _think_news(dice: Dice, _: int) -> Event:
     return stories.news(dice) if dice.chance(0.75) else stories.sentence(dice)
 
 
-def _say_pos(event: Event, speaker: Speaker, _: Dice) -> Row:
-    words = speaker.say(event)
+def _say_pos(sentence: Sentence, speaker: Speaker, _: Dice) -> Row:
+    words = speaker.say(sentence)
     tags = [PARTS_OF_SPEECH.index(word.pos) for word in words]
     return {"tokens": [word.text for word in words], "tags": tags}
 
@@ -265,11 +274,9 @@ KINDS: dict[str, Kind] = {
     "choice": Kind(
         ("id", "prompt", "choices", "label"), _think_choice, _say_choice, ("0", "1", "2", "3")
     ),
-    "pos": Kind(_TAGGED, _think_sentence, _say_pos, PARTS_OF_SPEECH),
+    "pos": Kind(_TAGGED, _think_pos, _say_pos, PARTS_OF_SPEECH),
     "ner": Kind(_TAGGED, _think_news, _say_ner, ENTITY_TAGS),
-    "parallel": Kind(
-        ("id", "source", "target"), _think_sentence, _say_parallel, distinct=True
-    ),
+    "parallel": Kind(("id", "source", "target"), _think_sentence, _say_parallel, distinct=True),
 }
 LABELS: dict[str, tuple[str, ...]] = {name: kind.labels for name, kind in KINDS.items()}
 """Names of the labels of each kind, in the order of their ids; empty where it has none."""

@@ -42,10 +42,10 @@ class Speaker:
         self._words, self._source_words = vocabulary(code), vocabulary(SOURCE)
         self._switch = switch
 
-    def say(self, sentence: Sentence, mark: str = ".") -> list[Word]:
+    def say(self, sentence: Sentence) -> list[Word]:
         """A sentence with its final mark."""
         said = self._event(sentence) if isinstance(sentence, Event) else self._fact(sentence)
-        return [*said, Word(mark, "PUNCT")]
+        return [*said, Word("?" if _is_question(sentence) else ".", "PUNCT")]
 
     def word(self, concept: str, form: str = "") -> Word:
         """A word of the lexicon; ``form`` is plural, past, accusative or nothing."""
@@ -135,6 +135,13 @@ class Speaker:
 def text_of(words: Iterable[Word]) -> str:
     """The words with a space between any two, before marks too (as in tokenised corpora)."""
     return " ".join(word.text for word in words)
+
+
+def _is_question(sentence: Sentence) -> bool:
+    if isinstance(sentence, Fact):
+        return isinstance(sentence.subject, Ask)
+    phrases = [sentence.subject, sentence.object, *(phrase for _, phrase in sentence.adjuncts)]
+    return any(isinstance(phrase, Ask) for phrase in phrases)
 
 
 def _inflect(here: ToyLanguage, stem: str, form: str) -> str:

@@ -186,9 +186,7 @@ def _meeting(dice: Dice) -> Event:
 def _delivery(dice: Dice) -> Event:
     start, end = towns(dice, 2)
     goods = thing(dice, dice.one(tuple(CLASS_OF)), 0.2)
-    return Event(
-        dice.one(TRADE_VERBS), people(dice, 1)[0], goods, (("from", start), ("to", end))
-    )
+    return Event(dice.one(TRADE_VERBS), people(dice, 1)[0], goods, (("from", start), ("to", end)))
 
 
 def _gift(dice: Dice) -> Event:

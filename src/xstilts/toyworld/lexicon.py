@@ -6,7 +6,22 @@ antonyms, what a verb is done to) hold between concepts and so are the same in e
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from types import MappingProxyType
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+def _pairs(text: str) -> Mapping[str, str]:
+    return MappingProxyType(dict(pair.split("-") for pair in text.split()))
+
+
+def _both_ways(text: str) -> Mapping[str, str]:
+    pairs = _pairs(text)
+    return MappingProxyType({**pairs, **{b: a for a, b in pairs.items()}})
+
 
 _CLASSES = {
     "animal": "dog cat horse cow bird rabbit goat duck",
@@ -18,46 +33,27 @@ _CLASSES = {
     "vessel": "cup bowl jar bottle bucket pot barrel basket",
     "worker": "doctor farmer teacher baker sailor painter driver lawyer",
 }
-CLASSES = MappingProxyType({name: tuple(words.split()) for name, words in _CLASSES.items()})
+CLASSES = MappingProxyType({name: _words(words) for name, words in _CLASSES.items()})
 """Hypernym to its members; the classes are disjoint."""
 
 CLASS_OF = MappingProxyType({noun: name for name, nouns in CLASSES.items() for noun in nouns})
 
-NOUN_SYNONYMS = MappingProxyType(
-    dict(
-        word.split("=")
-        for word in (
-            "hound=dog steed=horse auto=car ship=boat cycle=bike cord=rope cloak=coat cap=hat "
-            "fiddle=violin pail=bucket medic=doctor grower=farmer tutor=teacher mariner=sailor"
-        ).split()
-    )
+NOUN_SYNONYMS = _pairs(
+    "hound-dog steed-horse auto-car ship-boat cycle-bike cord-rope cloak-coat cap-hat "
+    "fiddle-violin pail-bucket medic-doctor grower-farmer tutor-teacher mariner-sailor"
 )
 """Second word to first word of the same meaning."""
 
-_OPPOSITES = (
+ADJECTIVE_ANTONYMS = _both_ways(
     "big-small old-new hot-cold wet-dry heavy-light clean-dirty strong-weak rich-poor "
     "happy-sad soft-hard thick-thin loud-quiet tame-wild rough-smooth"
 )
-ADJECTIVE_ANTONYMS = MappingProxyType(
-    {
-        a: b
-        for pair in _OPPOSITES.split()
-        for a, b in (pair.split("-"), reversed(pair.split("-")))
-    }
-)
-ADJECTIVE_SYNONYMS = MappingProxyType(
-    dict(p.split("=") for p in "large=big little=small glad=happy damp=wet mighty=strong".split())
-)
-COLOURS = tuple("red blue green black white yellow".split())
-ADJECTIVES = (*ADJECTIVE_ANTONYMS, *COLOURS)
+ADJECTIVE_SYNONYMS = _pairs("large-big little-small glad-happy damp-wet mighty-strong")
+"""Second word to first word of the same meaning."""
 
-ADVERB_ANTONYMS = MappingProxyType(
-    {
-        a: b
-        for pair in "often-rarely slowly-quickly early-late here-there gently-roughly".split()
-        for a, b in (pair.split("-"), reversed(pair.split("-")))
-    }
-)
+COLOURS = _words("red blue green black white yellow")
+ADJECTIVES = (*ADJECTIVE_ANTONYMS, *COLOURS)
+ADVERB_ANTONYMS = _both_ways("often-rarely slowly-quickly early-late here-there gently-roughly")
 ADVERBS = tuple(ADVERB_ANTONYMS)
 
 _VERB_OBJECTS = {
@@ -88,19 +84,19 @@ _VERB_OBJECTS = {
 }
 VERBS = MappingProxyType(
     {
-        verb: tuple(CLASSES) if classes == "*" else tuple(classes.split())
+        verb: tuple(CLASSES) if classes == "*" else _words(classes)
         for verb, classes in _VERB_OBJECTS.items()
     }
 )
 """Verb to the classes of its objects."""
 
-SOCIAL_VERBS = tuple("help thank follow call visit phone trust warn".split())
+SOCIAL_VERBS = _words("help thank follow call visit phone trust warn")
 """Verbs whose subject and object are both people."""
 
-TRADE_VERBS = tuple("order mail offer carry rent".split())
+TRADE_VERBS = _words("order mail offer carry rent")
 """Verbs of things that go from one owner or place to another."""
 
-PLACES = tuple("garden kitchen market forest street harbour school barn station bridge".split())
+PLACES = _words("garden kitchen market forest street harbour school barn station bridge")
 
 FUNCTION_WORDS = MappingProxyType(
     {
@@ -116,7 +112,6 @@ FUNCTION_WORDS = MappingProxyType(
         "to": "ADP",
         "of": "ADP",
         "for": "ADP",
-        "and": "CCONJ",
         "who": "PRON",
         "what": "PRON",
         "where": "PRON",
@@ -125,22 +120,22 @@ FUNCTION_WORDS = MappingProxyType(
 RELATION_NOUNS = ("kind", "opposite", "town")
 RELATION_VERBS = ("work", "live", "travel")
 
-FIRST_NAMES = tuple(
-    "Anna Boris Clara Dmitri Elena Felix Greta Hugo Irena Jonas Karin Leon Mira Nils Olga Pavel "
-    "Rosa Stefan Tilda Viktor".split()
+FIRST_NAMES = _words(
+    "Anna Boris Clara Dmitri Elena Felix Greta Hugo Irena Jonas Karin Leon Mira Nils Olga "
+    "Pavel Rosa Stefan Tilda Viktor"
 )
-SURNAMES = tuple(
-    "Adler Brandt Corvin Dorsey Ekman Falk Garner Holt Ivers Jansen Keller Lorimer Marlow Norden "
-    "Orwin Palmer Quist Rowan Sander Tolan".split()
+SURNAMES = _words(
+    "Adler Brandt Corvin Dorsey Ekman Falk Garner Holt Ivers Jansen Keller Lorimer Marlow "
+    "Norden Orwin Palmer Quist Rowan Sander Tolan"
 )
-TOWNS = tuple(
+TOWNS = _words(
     "Ardenal Belmora Castrin Durvale Estola Ferrano Galdor Hollin Istrel Juvano Korsk Lundra "
-    "Mestia Norvik Ostrava Pirano Ravell Soldin Tarnow Velden".split()
+    "Mestia Norvik Ostrava Pirano Ravell Soldin Tarnow Velden"
 )
 TOWN_PREFIXES = ("Port", "Lake", "New")
-FIRMS = tuple(
+FIRMS = _words(
     "Axeon Brill Cerox Dynar Elvex Fintra Gorman Hexal Infor Jolt Kvant Lumex Marlow Norden "
-    "Holt Palmer".split()
+    "Holt Palmer"
 )
 FIRM_KINDS = ("Bank", "Group", "Works", "Union", "Press")
 
@@ -149,7 +144,6 @@ PARTS_OF_SPEECH = (
     "ADP",
     "ADV",
     "AUX",
-    "CCONJ",
     "DET",
     "NOUN",
     "NUM",

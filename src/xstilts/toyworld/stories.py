@@ -76,6 +76,11 @@ def sentence(dice: Dice) -> Event:
     return replace(event, fronted=1) if event.adjuncts and dice.chance(0.2) else event
 
 
+def fact(dice: Dice) -> Sentence:
+    """One sentence about what things or words are."""
+    return dice.one(_facts(dice))
+
+
 def document(dice: Dice) -> list[Sentence]:
     """Sentences that belong together: facts, a restatement, a tale, or the news."""
     return dice.one(_DOCUMENTS)(dice)
@@ -106,8 +111,7 @@ def _word_fact(dice: Dice) -> Fact:
         second, first = dice.one(tuple(ADJECTIVE_SYNONYMS.items()))
         noun = dice.one(tuple(CLASS_OF))
         return Fact(Thing(noun, second), Thing(noun, first, article="a"))
-    words, opposites = dice.one((ADJECTIVE_ANTONYMS, ADJECTIVE_ANTONYMS, ADVERB_ANTONYMS)), {}
-    opposites.update(words)
+    opposites = ADJECTIVE_ANTONYMS if dice.chance(0.7) else ADVERB_ANTONYMS
     word = dice.one(tuple(opposites))
     return Fact(word, opposites[word], relation="opposite")
 
