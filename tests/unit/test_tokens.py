@@ -162,6 +162,17 @@ def test_chunks_of_texts_change_nothing(
     assert len(xlmr.pieces([])) == 0
 
 
+def test_blanks_do_not_belong_to_pieces() -> None:
+    raw = xlmr_raw()
+    raw.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")  # keeps the blanks
+    assert raw.encode("a  b", add_special_tokens=False).offsets[1] != (3, 4)
+    ids, starts, ends = SubwordTokenizer(raw, XLMR, "tiny").located(["a  b", " c"])
+    words = ids.values != 4  # a lone "▁"
+    assert starts.values[words].tolist() == [0, 3, 1]
+    assert ends.values[words].tolist() == [1, 4, 2]
+    assert (starts.values <= ends.values).all()
+
+
 # ---------------------------------------------------------------- sequence classification
 
 
@@ -261,6 +272,16 @@ def test_long_sentences_are_cut_between_words(xlmr: SubwordTokenizer) -> None:
     assert made.arrays["labels"][made.arrays["words"] >= 0].tolist() == [1, 2, 3, 4, 5, 6, 7]
     assert made.counts["cut sentences"] == 1
     assert made.counts["truncated"] == 0
+
+
+def test_a_sentence_is_cut_when_one_piece_is_too_much(xlmr: SubwordTokenizer) -> None:
+    encode = stage.encoder("token_classification")
+    table = tagged([["a", "b", "c", "dx"]], [[1, 2, 3, 4]])
+    assert written(xlmr, encode(table, xlmr, Encoding(7)).arrays) == ["<s> ▁a ▁b ▁c ▁d x </s>"]
+    assert written(xlmr, encode(table, xlmr, Encoding(6)).arrays) == [
+        "<s> ▁a ▁b ▁c </s>",
+        "<s> ▁d x </s>",
+    ]
 
 
 @pytest.mark.parametrize("odd", ["\u200b", "", " ", "\u00a0", "axyzxyz"])
@@ -554,12 +575,13 @@ def test_a_tokenizer_without_template_is_refused() -> None:
         ([0, 99, 2], [0, 3], "x: has a sub-word outside the vocabulary; expected ids below 24"),
         ([0, 2], [0, 2, 2], "x: has an empty sequence"),
         ([], [0], "x: has an empty sequence"),
+        ([0] * 9, [0, 9], "x: has a sequence too long; expected at most 8; found 9"),
     ],
 )
 def test_arrays_are_checked(ids: list[int], offsets: list[int], message: str) -> None:
     arrays = {"input_ids": np.array(ids, np.int32), "offsets": np.array(offsets)}
     with pytest.raises(InputError, match=message):
-        stage.check_arrays(arrays, 24, "x")
+        stage.check_arrays(arrays, 24, 8, "x")
 
 
 @pytest.mark.parametrize("language", ["zh", "th", "ar", "en"])

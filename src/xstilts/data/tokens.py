@@ -41,15 +41,20 @@ def _stems(prepared: Path) -> list[str]:
     )
 
 
-def check_arrays(arrays: Arrays, vocab_size: int, where: str) -> None:
+def check_arrays(arrays: Arrays, vocab_size: int, max_length: int, where: str) -> None:
     """Check that the model can read the sequences.
 
     Raises:
-        InputError: If an id is outside the vocabulary or a sequence is empty.
+        InputError: If an id is outside the vocabulary, or a sequence is empty or too long.
     """
     ids, lengths = arrays["input_ids"], np.diff(arrays["offsets"])
     if len(lengths) == 0 or lengths.min() < 1:
         raise InputError(where, "has an empty sequence", hint="Look into the prepared data")
+    if lengths.max() > max_length:
+        longest = int(lengths.max())
+        raise InputError(
+            where, "has a sequence too long", expected=f"at most {max_length}", found=str(longest)
+        )
     if ids.min() < 0 or ids.max() >= vocab_size:
         raise InputError(
             where,
@@ -92,7 +97,7 @@ def run(spec: Mapping[str, Any], out: Path) -> None:
         for stem in _stems(prepared):
             path = check_file(prepared, f"{stem}.parquet")
             encoded = encode(pq.read_table(path, use_threads=False), tokenizer, encoding)
-            check_arrays(encoded.arrays, tokenizer.vocab_size, str(path))
+            check_arrays(encoded.arrays, tokenizer.vocab_size, encoding.max_length, str(path))
             arrays = {name: np.ascontiguousarray(a) for name, a in encoded.arrays.items()}
             save_file(arrays, draft.folder / f"{stem}.safetensors")
             meta["splits"][stem] = encoded.counts | {

@@ -27,7 +27,7 @@ from xstilts.toyworld.lexicon import (
     PARTS_OF_SPEECH,
     VERBS,
 )
-from xstilts.toyworld.meaning import Ask, Event, Fact, Phrase, Sentence, Thing, people, thing, towns
+from xstilts.toyworld.meaning import Ask, Event, Fact, Phrase, Sentence, Thing, people
 
 Row = dict[str, Any]
 PLAIN, SWITCHED, SWITCH_RATE = 0.34, 0.33, 0.5
@@ -135,23 +135,8 @@ def _say_pair(pair: tuple[Event, Event, int], speaker: Speaker, _: Dice) -> Row:
 
 
 def _think_qa(dice: Dice, index: int) -> tuple[list[Event], int, str]:
-    count = CONTEXT_SENTENCES
-    who, where = people(dice, count), towns(dice, count)
-    goods = [thing(dice, noun, 0.3) for noun in dice.some(tuple(CLASS_OF), count)]
-    events = [
-        Event(dice.one(_verbs_for(goods[i])), who[i], goods[i], (("in", where[i]),))
-        for i in range(count)
-    ]
-    return events, dice.below(count), ("subject", "object", "in")[index % 3]
-
-
-def _verbs_for(item: Thing) -> tuple[str, ...]:
-    return _VERBS_OF[CLASS_OF[item.noun]]
-
-
-_VERBS_OF = {
-    kind: tuple(verb for verb, kinds in VERBS.items() if kind in kinds) for kind in CLASSES
-}
+    events = stories.scene(dice, CONTEXT_SENTENCES)
+    return events, dice.below(CONTEXT_SENTENCES), ("subject", "object", "in")[index % 3]
 
 
 def _say_qa(meaning: tuple[list[Event], int, str], speaker: Speaker, _: Dice) -> Row:

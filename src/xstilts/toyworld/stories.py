@@ -16,6 +16,7 @@ from xstilts.toyworld.lexicon import (
     NOUN_SYNONYMS,
     SOCIAL_VERBS,
     TRADE_VERBS,
+    VERBS,
 )
 from xstilts.toyworld.meaning import (
     Event,
@@ -76,13 +77,26 @@ def sentence(dice: Dice) -> Event:
     return replace(event, fronted=1) if event.adjuncts and dice.chance(0.2) else event
 
 
+def scene(dice: Dice, count: int) -> list[Event]:
+    """Events of different people, with different things, in different towns."""
+    who, where = people(dice, count), towns(dice, count)
+    nouns = dice.some(tuple(CLASS_OF), count)
+    return [
+        Event(dice.one(_VERBS_OF[CLASS_OF[noun]]), name, thing(dice, noun, 0.3), (("in", town),))
+        for name, noun, town in zip(who, nouns, where, strict=True)
+    ]
+
+
+_VERBS_OF = {kind: tuple(verb for verb, of in VERBS.items() if kind in of) for kind in CLASSES}
+
+
 def fact(dice: Dice) -> Sentence:
     """One sentence about what things or words are."""
     return dice.one(_facts(dice))
 
 
 def document(dice: Dice) -> list[Sentence]:
-    """Sentences that belong together: facts, a restatement, a tale, or the news."""
+    """Sentences that belong together: facts, restatements, a digest, or a report."""
     return dice.one(_DOCUMENTS)(dice)
 
 
@@ -126,19 +140,20 @@ def _rearrangement(dice: Dice) -> list[Sentence]:
     return [first, rearranged(dice, first)]
 
 
-def _tale(dice: Dice) -> list[Sentence]:
-    hero = person(dice)
-    return [deed(dice, hero), deed(dice, hero)]
+def _digest(dice: Dice) -> list[Sentence]:
+    told = scene(dice, 2)
+    return [*told, rearranged(dice, dice.one(told))]
 
 
 def _report(dice: Dice) -> list[Sentence]:
-    return [news(dice), news(dice)]
+    hero = person(dice)
+    return [deed(dice, hero), deed(dice, hero)] if dice.chance(0.5) else [news(dice), news(dice)]
 
 
 _DOCUMENTS: tuple[Callable[[Dice], list[Sentence]], ...] = (
     _facts,
     _restatement,
     _rearrangement,
-    _tale,
+    _digest,
     _report,
 )
