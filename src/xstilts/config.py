@@ -96,7 +96,6 @@ class Pretraining(Strict):
         corpus: Raw text data sets.
         languages: Languages of the text, or all that the data sets have. They are apart from the
             study's, so that evaluating one more language trains nothing again.
-        algorithm: Sub-word model of the XLM-R architecture (BERT uses WordPiece).
         max_lines: Most lines of a language that the tokenizer is trained on.
         mask: Share of the sub-words that is masked (80 % mask token, 10 % random, 10 % kept).
         exponent: Languages are drawn in proportion to their size to this power.
@@ -106,7 +105,6 @@ class Pretraining(Strict):
 
     corpus: tuple[Name, ...]
     languages: Literal["all"] | tuple[Text, ...] = "all"
-    algorithm: Literal["bpe", "unigram"] = "bpe"
     max_lines: Positive = 100_000
     mask: Annotated[float, Field(gt=0, lt=1)] = 0.15
     exponent: Share = 0.3

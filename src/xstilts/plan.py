@@ -380,7 +380,7 @@ class _Planner:
             "fingerprint": fingerprint("xstilts.data.tokenizer"),
             "model": described,
             "lock": None,
-            "training": {"algorithm": settings.algorithm, "max_lines": settings.max_lines},
+            "training": {"max_lines": settings.max_lines},
             "inputs": {"corpus": texts},
         }
         self._add(Job("tokenizer", f"models/{model.name}/tokenizer", tokenizer_spec))

@@ -48,7 +48,7 @@ def spec(architecture: str, corpora: list[str], **training: Any) -> dict[str, An
             "max_length": 64,
         },
         "lock": None,
-        "training": {"algorithm": "bpe", **training},
+        "training": training,
         "inputs": {"corpus": corpora},
     }
 
@@ -151,7 +151,6 @@ def test_lines_are_thinned_out_evenly_per_corpus() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"training": {"algorithm": "unigram"}}, "algorithm: is not one.*expected bpe"),
         ({"inputs": {"corpus": []}}, "there is no text to train on"),
         ({"model": {"architecture": "xlm-robert"}}, "unknown; found 'xlm-robert'.*'xlm-roberta'"),
     ],

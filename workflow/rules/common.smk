@@ -1,6 +1,4 @@
 # The study's plan, and how a rule finds its job in it.
-import os
-import sys
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -22,10 +20,7 @@ except InputError as error:
 PLAN = SESSION.plan
 RESULTS = str(SESSION.results)
 
-# The stages read these; none of them decides a byte.
-os.environ["XSTILTS_RUNTIME"] = SESSION.runtime_json
-# `xstilts` of the environment that runs Snakemake, if there is none on the path.
-os.environ["PATH"] += os.pathsep + str(Path(sys.executable).parent)
+SESSION.export()
 
 
 wildcard_constraints:
@@ -63,6 +58,6 @@ def stage(name, pattern):
 def print_summary():
     from xstilts.analysis.aggregate import summary
 
-    tables = Path(RESULTS) / TABLES
+    tables = SESSION.results / TABLES
     print(summary(tables))
-    print(f"\nTables: {os.path.relpath(tables, workflow.basedir)}/")
+    print(f"Tables and figures: {tables.relative_to(SESSION.root)}/")

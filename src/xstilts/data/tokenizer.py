@@ -229,13 +229,6 @@ def _from_hub(spec: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
 def _from_scratch(spec: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     model, training = spec["model"], spec["training"]
-    if training.get("algorithm", "bpe") != "bpe":
-        raise InputError(
-            "pretraining: algorithm",
-            "is not one that gives the same tokenizer twice",
-            expected="bpe",
-            found=str(training["algorithm"]),
-        )
     vocab_size = training.get("vocab_size") or model["scratch"]["vocab_size"]
     folders = [Path(corpus) for corpus in spec["inputs"]["corpus"]]
     lines = corpus_lines(folders, training.get("max_lines"))

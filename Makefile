@@ -1,0 +1,52 @@
+# Python 3.11 or newer and make are all that is needed; everything else is installed into .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+CORES ?= 2
+READY := $(VENV)/.ready
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: demo test test-slow lint format type schema lock clean help
+
+help: ## List the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
+
+$(READY): envs/dev.lock.txt pyproject.toml
+	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11 or newer is needed"'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -r envs/dev.lock.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
+	touch $@
+
+demo: $(READY) ## Run the default study end to end: offline, CPU, minutes
+	snakemake --cores $(CORES) --quiet all --rerun-incomplete
+
+test: $(READY) ## Run the fast tests
+	pytest -m "not slow" -n $(CORES)
+
+test-slow: $(READY) ## Run the slow tests
+	pytest -m slow
+
+lint: $(READY) ## Check style: ruff, snakefmt, snakemake --lint
+	ruff check src tests benchmarks
+	ruff format --check src tests benchmarks
+	snakefmt --check Snakefile workflow
+	$(BIN)/python workflow/lint.py
+
+format: $(READY) ## Format all code
+	ruff check --fix src tests benchmarks
+	ruff format src tests benchmarks
+	snakefmt Snakefile workflow
+
+type: $(READY) ## Check types: mypy, strict on src
+	mypy
+
+schema: $(READY) ## Write the JSON schema of a study from its typed model
+	$(BIN)/python -m xstilts.schema workflow/schemas/study.schema.json
+
+lock: ## Write the locks of the environments
+	envs/lock.sh
+
+clean: ## Remove the environment; results stay
+	rm -rf $(VENV)

@@ -1,0 +1,1 @@
+"""xstilts: English intermediate-task training for zero-shot cross-lingual transfer."""

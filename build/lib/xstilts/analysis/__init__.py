@@ -1,0 +1,1 @@
+"""Analysis: tables and figures from scores."""

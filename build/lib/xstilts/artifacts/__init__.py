@@ -1,0 +1,1 @@
+"""Artifacts: folders published whole, with a manifest of their bytes and a record of their making."""

@@ -1,0 +1,93 @@
+"""Publishing: an artifact appears whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from xstilts.artifacts.manifest import MANIFEST, Manifest, describe_files, sha256_file
+from xstilts.artifacts.record import Record
+from xstilts.artifacts.spec import Spec
+from xstilts.errors import InputError
+
+
+@dataclass
+class Draft:
+    """An artifact while it is written.
+
+    Attributes:
+        folder: Where to write its files.
+        record: What is known of its making.
+    """
+
+    folder: Path
+    record: Record = field(default_factory=Record)
+
+
+def input_manifests(spec: Spec) -> dict[str, str]:
+    """Sha256 of the manifest of every input that a spec names, by the input's path.
+
+    Raises:
+        InputError: If an input is missing.
+    """
+    found: dict[str, str] = {}
+    for value in spec.get("inputs", {}).values():
+        for name in [value] if isinstance(value, str) else value:
+            path = Path(name) / MANIFEST
+            if not path.exists():
+                raise InputError(str(path), "an input is missing", hint="Run snakemake to make it")
+            found[name] = sha256_file(path)
+    return found
+
+
+@contextmanager
+def publishing(out: Path, spec: Spec, record: Record | None = None) -> Iterator[Draft]:
+    """Write an artifact beside its place, then move it there in one rename.
+
+    A failure leaves what stood at ``out`` as it was. The files and the folder are synced to disk
+    before the rename, so a power cut leaves the old artifact or the new one.
+
+    Args:
+        out: The artifact's folder, relative to the results folder; its name in the manifest.
+        spec: Everything that decides the bytes; ``spec["inputs"]`` names the input artifacts.
+        record: The record to write beside the manifest.
+
+    Yields:
+        The draft: write files below ``draft.folder``.
+    """
+    draft_folder = out.parent / f".{out.name}.{os.getpid()}.tmp"
+    shutil.rmtree(draft_folder, ignore_errors=True)
+    draft_folder.mkdir(parents=True)
+    draft = Draft(draft_folder, record or Record())
+    inputs = input_manifests(spec)
+    try:
+        yield draft
+        manifest = Manifest(out.as_posix(), spec, inputs, describe_files(draft_folder))
+        (draft_folder / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
+        draft.record.write(draft_folder)
+        _sync(draft_folder)
+        _replace(draft_folder, out)
+    finally:
+        shutil.rmtree(draft_folder, ignore_errors=True)
+
+
+def _sync(folder: Path) -> None:
+    for path in [*folder.rglob("*"), folder]:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _replace(new: Path, place: Path) -> None:
+    old = place.parent / f".{place.name}.{os.getpid()}.old"
+    shutil.rmtree(old, ignore_errors=True)
+    if place.exists():
+        place.rename(old)
+    new.rename(place)
+    shutil.rmtree(old, ignore_errors=True)

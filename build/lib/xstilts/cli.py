@@ -1,0 +1,122 @@
+"""The command line: one command per stage, and the lock of a study's data.
+
+`xstilts STAGE --out FOLDER --spec JSON` is what Snakemake runs, in the results folder; it can be called
+by hand with the same arguments.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from xstilts.errors import InputError
+
+#: Stage: module and function; imported only when it runs.
+STAGES = {
+    "fetch": ("xstilts.data.fetch", "run"),
+    "prepare": ("xstilts.data.prepare", "run"),
+    "tokenizer": ("xstilts.data.tokenizer", "run"),
+    "tokens": ("xstilts.data.tokens", "run"),
+    "testset": ("xstilts.data.testset", "run"),
+    "check": ("xstilts.data.check", "run"),
+    "fetch_model": ("xstilts.data.fetch", "run_model"),
+    "pretrain": ("xstilts.training.stages", "pretrain"),
+    "intermediate": ("xstilts.training.stages", "fine_tune"),
+    "finetune": ("xstilts.training.stages", "fine_tune"),
+    "evaluate": ("xstilts.evaluation.evaluate", "run"),
+    "score": ("xstilts.evaluation.score", "run"),
+    "aggregate": ("xstilts.analysis.aggregate", "run"),
+}
+#: Stages that need no pandas. pyarrow imports it unasked, which is half of their time.
+LIGHT = {"fetch", "prepare", "tokenizer", "tokens", "testset", "check", "score"}
+#: Stages that may use the network.
+ONLINE = {"fetch", "fetch_model", "tokenizer"}
+
+
+class _NoPandas:
+    """A finder that finds no pandas."""
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> None:
+        if name == "pandas":
+            raise ModuleNotFoundError("this stage does without pandas", name=name)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; bad input ends in one line and status 2."""
+    options = _parser().parse_args(arguments)
+    try:
+        if options.command in STAGES:
+            run_stage(options.command, json.loads(options.spec), Path(options.out))
+        else:
+            options.run(options)
+    except InputError as error:
+        print(f"xstilts {options.command}: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def run_stage(stage: str, spec: Mapping[str, Any], out: Path) -> None:
+    """Run a stage in this process."""
+    if spec.get("stage") != stage:
+        raise InputError("--spec", "is of another stage", expected=stage, found=str(spec.get("stage")))
+    if out.is_absolute() or ".." in out.parts:
+        raise InputError("--out", "leaves the results folder", found=str(out))
+    if stage not in ONLINE:
+        os.environ["HF_HUB_OFFLINE"] = "1"
+        os.environ["HF_DATASETS_OFFLINE"] = "1"
+    if stage in LIGHT:
+        sys.meta_path.insert(0, _NoPandas())  # type: ignore[arg-type]
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    module, function = STAGES[stage]
+    run: Callable[[Mapping[str, Any], Path], None] = getattr(
+        importlib.import_module(module), function
+    )
+    run(spec, out)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="xstilts", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    lock = commands.add_parser(
+        "lock", help="resolve revisions and checksums of a study's data, once"
+    )
+    lock.add_argument("study", type=Path, help="the study's YAML file, or -")
+    lock.add_argument(
+        "--refresh",
+        action="store_true",
+        help="resolve everything again and say what has changed at the sources",
+    )
+    lock.set_defaults(run=_lock)
+    summary = commands.add_parser("summary", help="print the overview of finished tables")
+    summary.add_argument("tables", type=Path, help="the folder results/STUDY/tables")
+    summary.set_defaults(run=_summary)
+    for stage in STAGES:
+        command = commands.add_parser(stage, help=f"stage {stage}; run by Snakemake")
+        command.add_argument("--out", required=True, help="the artifact's folder")
+        command.add_argument("--spec", required=True, help="canonical JSON")
+    return parser
+
+
+def _lock(options: argparse.Namespace) -> None:
+    from xstilts.session import Session
+
+    session = Session.of_file(options.study, root=Path.cwd())
+    for line in session.lock_data(refresh=options.refresh):
+        print(line)
+
+
+def _summary(options: argparse.Namespace) -> None:
+    from xstilts.analysis.aggregate import summary
+
+    print(summary(options.tables))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

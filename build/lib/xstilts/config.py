@@ -1,0 +1,271 @@
+"""A study as typed models: models x recipes x targets x languages x seeds, and hyper-parameters.
+
+One definition serves the parser, the error messages and the JSON schema under `workflow/schemas`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
+
+from xstilts.errors import InputError
+from xstilts.training.settings import Positive, Share
+from xstilts.validation import Name, Strict, Text, parse, read_yaml
+
+class Encoding(Strict):
+    """How texts become sub-words.
+
+    Attributes:
+        max_length: Most sub-words of a sequence, special tokens included.
+        doc_stride: Sub-words by which the windows of a long QA context advance; at most half of
+            `max_length` where it is not given.
+        max_query_length: Most sub-words of a question; likewise.
+    """
+
+    max_length: Annotated[int, Field(ge=8)] = 128
+    doc_stride: Positive = 128
+    max_query_length: Positive = 64
+
+
+class ContinuedMlm(Strict):
+    """Multilingual masked language modelling beside a recipe's tasks.
+
+    Attributes:
+        corpus: Raw text data sets.
+        languages: Languages of the text, or all that the data sets have.
+        share: Share of the optimiser steps that go to it.
+        exponent: Languages are drawn in proportion to their size to this power.
+    """
+
+    corpus: tuple[Name, ...]
+    languages: Literal["all"] | tuple[Text, ...] = "all"
+    share: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    exponent: Share = 0.3
+
+
+class Recipe(Strict):
+    """What happens between the model and the target.
+
+    Attributes:
+        tasks: Tasks trained on, mixed step by step; none for the recipe `none`.
+        sampling: How the task of a step is drawn: in proportion to its size, or uniformly.
+        mlm: Masked language modelling beside them.
+        training: Hyper-parameters that differ for this recipe.
+    """
+
+    tasks: tuple[Name, ...] = ()
+    sampling: Literal["proportional", "uniform"] = "proportional"
+    mlm: ContinuedMlm | None = None
+    training: dict[str, Any] = {}
+
+
+class TrainingSection(Strict):
+    """Hyper-parameters: each later one wins over the earlier.
+
+    Attributes:
+        default: Of every training.
+        intermediate: Of intermediate training.
+        finetune: Of fine-tuning.
+        tasks: Of one task, in both.
+    """
+
+    default: dict[str, Any] = {}
+    intermediate: dict[str, Any] = {}
+    finetune: dict[str, Any] = {}
+    tasks: dict[str, dict[str, Any]] = {}
+
+
+class EncodingSection(Strict):
+    """Sub-word settings: of every data set, and of single ones.
+
+    Attributes:
+        default: Of every data set.
+        datasets: Of one data set or of all data sets of a format, by name.
+    """
+
+    default: dict[str, Any] = {}
+    datasets: dict[str, dict[str, Any]] = {}
+
+
+class Pretraining(Strict):
+    """How a model without weights is pretrained by the workflow.
+
+    Attributes:
+        corpus: Raw text data sets.
+        languages: Languages of the text, or all that the data sets have. They are apart from the
+            study's, so that evaluating one more language trains nothing again.
+        max_lines: Most lines of a language that the tokenizer is trained on.
+        mask: Share of the sub-words that is masked (80 % mask token, 10 % random, 10 % kept).
+        exponent: Languages are drawn in proportion to their size to this power.
+        seed: Seed of the weights and of the data order.
+        training: Hyper-parameters.
+    """
+
+    corpus: tuple[Name, ...]
+    languages: Literal["all"] | tuple[Text, ...] = "all"
+    max_lines: Positive = 100_000
+    mask: Annotated[float, Field(gt=0, lt=1)] = 0.15
+    exponent: Share = 0.3
+    seed: int = 1
+    training: dict[str, Any] = {}
+
+
+class Retrieval(Strict):
+    """Sentence vectors of targets without training.
+
+    Attributes:
+        layer: Hidden state (0 = embeddings); null for the model's registry value.
+        pooling: Mean over all sub-words, special ones included, or the first one.
+    """
+
+    layer: Annotated[int, Field(ge=0)] | None = None
+    pooling: Literal["mean", "cls"] = "mean"
+
+
+class Evaluation(Strict):
+    """Prediction and scoring.
+
+    Attributes:
+        batch_tokens: Tokens of a batch; decides no prediction, only memory and time.
+        n_best: Start and end positions looked at per QA window.
+        max_answer_length: Longest answer, in sub-words.
+        retrieval: Sentence vectors.
+        bootstrap_samples: Resamples behind each interval.
+        bootstrap_seed: Seed of the resampling.
+    """
+
+    batch_tokens: Positive = 16384
+    n_best: Positive = 20
+    max_answer_length: Positive = 30
+    retrieval: Retrieval = Retrieval()
+    bootstrap_samples: Positive = 1000
+    bootstrap_seed: int = 1
+
+
+class ToyWorld(Strict):
+    """Sizes of the synthetic data sets.
+
+    Attributes:
+        seed: Seed of the world.
+        sizes: Rows per kind of data and split.
+    """
+
+    seed: int = 1
+    sizes: dict[str, dict[Literal["train", "dev", "test"], Positive]] = {}
+
+
+def _one_or_many(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+def _recipes(value: Any) -> Any:
+    """A list of recipe names is short for recipes of one task each; a task needs no body."""
+    if isinstance(value, list | tuple):
+        value = {name: None for name in value}
+    if not isinstance(value, dict):
+        return value
+    filled = {}
+    for name, body in value.items():
+        if body is None:
+            body = {} if name == "none" else {"tasks": [name]}
+        filled[name] = body
+    return filled
+
+
+class TargetChoice(Strict):
+    """In which languages a target is evaluated, where it is not all of the study's.
+
+    Attributes:
+        languages: Only these.
+        without: All but these (a mirror may lack some).
+    """
+
+    languages: tuple[Text, ...] | None = None
+    without: tuple[Text, ...] = ()
+
+
+def _targets(value: Any) -> Any:
+    """A list of names is short for targets in all of the study's languages."""
+    if isinstance(value, str):
+        value = [value]
+    if isinstance(value, list | tuple):
+        if len(set(map(str, value))) < len(value):
+            double = next(name for name in value if list(value).count(name) > 1)
+            raise ValueError(f"{double!r} stands there twice")
+        value = {name: None for name in value}
+    if not isinstance(value, dict):
+        return value
+    return {name: {} if body is None else body for name, body in value.items()}
+
+
+class Study(Strict):
+    """One study. Relative paths are relative to the folder of the Snakefile.
+
+    Attributes:
+        study: Its name; results go to ``<results>/<study>/``.
+        results: Folder of all results.
+        lock: Lock file of the data; default ``studies/<study>.lock.json``.
+        mirror: Folder in the Hub's layout to take data and models from instead of the Hub; the
+            environment variable ``XSTILTS_MIRROR`` does the same.
+        files: Folders of user-supplied files, by data set (CCG, own corpora) or model.
+        registry: Extra registry files with rows of the user's own.
+        models: Pretrained models, by registry name.
+        recipes: Recipes by name; a list of task names is a recipe per task.
+        targets: Targets, by registry name; with languages of their own where needed.
+        languages: Languages to evaluate in, or ``all``.
+        source_language: Language of training; the change against it is reported.
+        seeds: One training per seed.
+        pretraining: For models from scratch.
+        training: Hyper-parameters.
+        encoding: Sub-word settings.
+        evaluation: Prediction and scoring.
+        toyworld: Sizes of synthetic data.
+        log_seconds: Seconds between two progress lines of a job.
+    """
+
+    study: Name
+    results: Path = Path("results")
+    lock: Path | None = None
+    mirror: Path | None = None
+    files: dict[str, Path] = {}
+    registry: tuple[Path, ...] = ()
+    models: Annotated[tuple[Name, ...], BeforeValidator(_one_or_many), Field(min_length=1)]
+    recipes: Annotated[dict[Name, Recipe], BeforeValidator(_recipes), Field(min_length=1)]
+    targets: Annotated[dict[Name, TargetChoice], BeforeValidator(_targets), Field(min_length=1)]
+    languages: Literal["all"] | tuple[Text, ...] = "all"
+    source_language: Text = "en"
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (1,)
+    pretraining: Pretraining | None = None
+    training: TrainingSection = TrainingSection()
+    encoding: EncodingSection = EncodingSection()
+    evaluation: Evaluation = Evaluation()
+    toyworld: ToyWorld = ToyWorld()
+    log_seconds: Annotated[float, Field(gt=0)] = 15.0
+
+
+def load_study(content: Any, where: str) -> Study:
+    """Validate a study.
+
+    Args:
+        content: The parsed YAML.
+        where: Its file, for messages.
+
+    Raises:
+        InputError: On the first fault.
+    """
+    if not isinstance(content, dict):
+        raise InputError(where, "a study is a mapping", found=type(content).__name__)
+    study = parse(Study, content, where)
+    for key in ("models", "seeds", "languages"):
+        values = getattr(study, key)
+        if values != "all" and len(set(values)) < len(values):
+            double = next(value for value in values if list(values).count(value) > 1)
+            raise InputError(f"{where}: {key}", f"{double!r} stands there twice")
+    return study
+
+
+def read_study(path: Path) -> Study:
+    """Read and validate a study file."""
+    return load_study(read_yaml(path), str(path))

@@ -1,0 +1,1 @@
+"""Evaluation: predictions per language, official metrics, scores."""

@@ -1,0 +1,146 @@
+"""The evaluate stage: one process loads a checkpoint once and predicts every language of a target."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from xstilts.artifacts.manifest import MANIFEST, check_file, sha256_file
+from xstilts.artifacts.publish import publishing
+from xstilts.artifacts.spec import canonical, sha256_text
+from xstilts.data.token_store import read_store
+from xstilts.formats.head import Batch, trained_format
+from xstilts.progress import Progress
+from xstilts.runtime import runtime
+from xstilts.training.batches import micro_batches
+from xstilts.training.model import Model, load_backbone, load_head
+
+Lines = list[dict[str, Any]]
+
+
+def run(spec: Mapping[str, Any], out: Path) -> None:
+    """Predict the test split of every language; only what no earlier run has predicted.
+
+    The spec names the target, its format, the checkpoint's head, the languages, and the tokens and
+    prepared rows of each language. The artifact holds one `<language>.jsonl` each.
+    """
+    progress = Progress("evaluate", out.as_posix(), len(spec["languages"]))
+    predictor: _Predictor | None = None
+    kept, predicted = _Kept(spec, out), 0
+    with publishing(out, spec) as draft:
+        for index, language in enumerate(spec["languages"]):
+            path = draft.folder / f"{language}.jsonl"
+            if not kept.restore(index, path):
+                predictor = predictor or _Predictor(spec)
+                _write(path, predictor.predict(index))
+                kept.keep(index, path)
+                predicted += 1
+            progress.step(index + 1, language)
+        draft.record.add(predicted=predicted)
+        kept.forget_others()
+    progress.done(f"{predicted} of {len(spec['languages'])} languages predicted")
+
+
+def _write(path: Path, lines: Lines) -> None:
+    text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+    path.write_text(text, encoding="utf-8")
+
+
+class _Kept:
+    """Predictions of earlier runs, by what decides them; outside the outputs that a rerun deletes."""
+
+    def __init__(self, spec: Mapping[str, Any], out: Path) -> None:
+        self.spec = spec
+        self.folder = runtime().state / out
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.names: set[str] = set()
+
+    def _key(self, index: int) -> str:
+        inputs = self.spec["inputs"]
+        own = {key: value for key, value in self.spec.items() if key not in ("languages", "inputs")}
+        read = [inputs["checkpoint"], inputs["tokens"][index], inputs["prepared"][index]]
+        own["read"] = [sha256_file(Path(name) / MANIFEST) for name in read]
+        return f"{self.spec['languages'][index]}-{sha256_text(canonical(own))[:32]}"
+
+    def restore(self, index: int, path: Path) -> bool:
+        """Put the kept predictions of a language in their place, if there are any, unchanged."""
+        name = self._key(index)
+        self.names.add(name)
+        kept, check = self.folder / f"{name}.jsonl", self.folder / f"{name}.sha256"
+        if not (kept.exists() and check.exists()):
+            return False
+        shutil.copyfile(kept, path)
+        return sha256_file(path) == check.read_text(encoding="utf-8")
+
+    def keep(self, index: int, path: Path) -> None:
+        """Keep the predictions of a language for later runs."""
+        name = self._key(index)
+        draft = self.folder / f".{name}.{os.getpid()}.tmp"
+        shutil.copyfile(path, draft)
+        (self.folder / f"{name}.sha256").write_text(sha256_file(draft), encoding="utf-8")
+        draft.rename(self.folder / f"{name}.jsonl")
+
+    def forget_others(self) -> None:
+        """Remove what belongs to other checkpoints, tokens or settings."""
+        for path in self.folder.iterdir():
+            if path.name.rsplit(".", 1)[0] not in self.names:
+                path.unlink()
+
+
+class _Predictor:
+    """A checkpoint in memory."""
+
+    def __init__(self, spec: Mapping[str, Any]) -> None:
+        self.spec = spec
+        torch.set_num_threads(runtime().threads or 1)
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        folder = Path(spec["inputs"]["checkpoint"])
+        backbone = load_backbone(folder, language_model=False)
+        heads = {}
+        if spec["head"]:
+            heads[spec["head"]] = load_head(folder, spec["head"], backbone.config, 0.0)
+        self.model = Model(backbone, heads).to(self.device).eval()
+
+    @torch.inference_mode()
+    def predict(self, index: int) -> Lines:
+        """Prediction lines of one language, in the order of its test split."""
+        if self.spec["format"] == "sentence_retrieval":
+            from xstilts.evaluation.retrieval import retrieve
+
+            return retrieve(self.model, self.spec, index, self.device)
+        return self._classify(index)
+
+    def _classify(self, index: int) -> Lines:
+        import pyarrow.parquet as pq
+
+        spec = self.spec
+        store = read_store(Path(spec["inputs"]["tokens"][index]), "test")
+        path = check_file(Path(spec["inputs"]["prepared"][index]), "test.parquet")
+        wanted = ["id", "context"] if spec["format"] == "question_answering" else ["id"]
+        rows = pq.read_table(path, columns=wanted).to_pylist()
+        format_ = trained_format(spec["format"])
+        decoder = importlib.import_module(f"xstilts.formats.{spec['format']}.decode")
+        lengths, units = format_.unit_lengths(store), format_.unit_rows(store)
+        found: list[Any] = [None] * len(lengths)
+        everything = np.arange(len(lengths))
+        for part in micro_batches(everything, lengths, units, runtime().eval_batch_tokens):
+            arrays = format_.collate(store, part, np.random.default_rng(0))
+            batch: Batch = {
+                name: torch.from_numpy(array).to(self.device) for name, array in arrays.items()
+            }
+            scores = self.model(batch, spec["head"])
+            for unit, value in zip(part, decoder.outputs(scores, batch), strict=True):
+                found[int(unit)] = value
+        labels = store.meta.labels or ()
+        values = decoder.predictions(found, store, rows, labels, spec["decode"])
+        return [
+            {"id": row["id"], "prediction": value} for row, value in zip(rows, values, strict=True)
+        ]

@@ -1,0 +1,1 @@
+"""Metrics: additive statistics per example, and how their sums become percentages."""

@@ -1,0 +1,75 @@
+"""The score stage: every language of a target, by one metric, with the statistics behind it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from safetensors.numpy import save_file
+
+from xstilts.artifacts.publish import publishing
+from xstilts.evaluation.aligned import align
+from xstilts.evaluation.metrics.metric import Metric, Statistics
+from xstilts.evaluation.metrics.table import metric_named
+from xstilts.progress import Progress
+
+SCORES = "scores.json"
+STATISTICS = "statistics.safetensors"
+
+
+def run(spec: Mapping[str, Any], out: Path) -> None:
+    """Score a target's predictions in all its languages.
+
+    Writes `scores.json`, values in percent at full precision, and `statistics.safetensors`: by
+    language the metric's statistics [examples, columns], for bootstraps.
+
+    Raises:
+        InputError: If a file is broken, or a line is not the prediction of its example.
+    """
+    metric = metric_named(spec["metric"], f"target {spec['target']}: metric")
+    inputs = spec["inputs"]
+    progress = Progress("score", out.as_posix(), len(spec["languages"]))
+    rows: list[dict[str, Any]] = []
+    statistics: dict[str, Statistics] = {}
+    notes: dict[str, dict[str, int]] = {}
+    with publishing(out, spec) as draft:
+        for language, gold in zip(spec["languages"], inputs["gold"], strict=True):
+            predictions = Path(inputs["predictions"]) / f"{language}.jsonl"
+            aligned = align(metric, spec["format"], predictions, Path(gold))
+            counts = metric.statistics(aligned.predictions, aligned.gold, language)
+            statistics[language] = counts
+            rows += score_rows(metric, language, counts)
+            if aligned.notes:
+                notes[language] = aligned.notes
+            progress.step(len(statistics), language)
+        content = {
+            "target": spec["target"],
+            "metric": metric.name,
+            "columns": metric.columns,
+            "rows": rows,
+            "notes": notes,
+        }
+        text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+        (draft.folder / SCORES).write_text(text, encoding="utf-8")
+        save_file(statistics, draft.folder / STATISTICS)
+        draft.record.add(examples={name: len(counts) for name, counts in statistics.items()})
+    mean = fmean(metric.values(counts)[metric.overall] for counts in statistics.values())
+    progress.done(f"{metric.overall} {mean:.2f}, mean over {len(statistics)} languages")
+
+
+def score_rows(metric: Metric, language: str, statistics: Statistics) -> list[dict[str, Any]]:
+    """One row per value of a metric, from a language's statistics [examples, columns]."""
+    return [
+        {
+            "language": language,
+            "metric": name,
+            "value": value,
+            "n": len(statistics),
+            "split": "test",
+            "main": name == metric.main,
+        }
+        for name, value in metric.values(statistics).items()
+    ]

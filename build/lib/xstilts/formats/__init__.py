@@ -1,0 +1,1 @@
+"""The six formats: how each is encoded, trained and decoded."""

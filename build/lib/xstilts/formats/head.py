@@ -1,0 +1,80 @@
+"""What the training loop and the evaluator ask of a format, and the heads that formats share.
+
+Each format's module `xstilts.formats.<format>.head` has a class `Format` that follows
+:class:`TrainedFormat`; it is loaded by name, so that a change of one format retrains nothing else.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any, Protocol, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from xstilts.data.token_store import Arrays, TokenStore
+
+Batch = dict[str, Tensor]
+
+
+class TrainedFormat(Protocol):
+    """One format as training sees it. A *unit* is what is shuffled and batched."""
+
+    def unit_lengths(self, store: TokenStore) -> NDArray[np.int64]:
+        """Longest row, in sub-words, that each unit brings into a batch: [units]."""
+
+    def unit_rows(self, store: TokenStore) -> NDArray[np.int64]:
+        """Rows of the model's input that each unit takes: [units]."""
+
+    def collate(self, store: TokenStore, ids: NDArray[np.int64], rng: np.random.Generator) -> Arrays:
+        """A padded batch of units; model inputs and labels."""
+
+    def make_head(self, config: Any, labels: tuple[str, ...] | None, dropout: float) -> nn.Module:
+        """The head, to be called with (hidden states [rows, length, hidden], batch)."""
+
+    def loss(self, outputs: Any, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Sum of the losses and the number of terms in the sum."""
+
+    def dev_sums(self, outputs: Any, batch: Batch, labels: tuple[str, ...] | None) -> Tensor:
+        """Additive sums [2] behind the score that selects weights: numerator, denominator."""
+
+
+def trained_format(name: str) -> TrainedFormat:
+    """The training side of a format."""
+    module = importlib.import_module(f"xstilts.formats.{name}.head")
+    return cast("TrainedFormat", module.Format())
+
+
+class FirstTokenHead(nn.Module):
+    """Dropout, dense, tanh, dropout, projection of the first token, as in RoBERTa's classifier."""
+
+    def __init__(self, hidden: int, outputs: int, dropout: float) -> None:
+        super().__init__()
+        self.dense = nn.Linear(hidden, hidden)
+        self.dropout = nn.Dropout(dropout)
+        self.out_proj = nn.Linear(hidden, outputs)
+
+    def forward(self, hidden: Tensor, batch: Batch) -> Tensor:
+        """Logits [rows, outputs] from hidden states [rows, length, hidden]."""
+        pooled = torch.tanh(self.dense(self.dropout(hidden[:, 0])))
+        return cast("Tensor", self.out_proj(self.dropout(pooled)))
+
+
+class TokenHead(nn.Module):
+    """Dropout and a projection of every token."""
+
+    def __init__(self, hidden: int, outputs: int, dropout: float) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(dropout)
+        self.out_proj = nn.Linear(hidden, outputs)
+
+    def forward(self, hidden: Tensor, batch: Batch) -> Tensor:
+        """Logits [rows, length, outputs] from hidden states [rows, length, hidden]."""
+        return cast("Tensor", self.out_proj(self.dropout(hidden)))
+
+
+def ratio(numerator: Tensor | float, denominator: Tensor | float) -> Tensor:
+    """Two sums as one vector [2] in double precision."""
+    return torch.tensor([float(numerator), float(denominator)], dtype=torch.float64)

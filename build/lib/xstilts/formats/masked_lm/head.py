@@ -1,0 +1,73 @@
+"""Training side of masked language modelling.
+
+15 % of the sub-words are chosen anew each time a sequence is seen; 80 % of them become the mask
+token, 10 % a random one, 10 % stay (Devlin et al. 2019).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from xstilts.data.token_store import Arrays, TokenStore
+from xstilts.formats.head import Batch, ratio
+
+IGNORED = -100
+
+
+class Format:
+    """A unit is one packed sequence; the score is minus the loss.
+
+    Args:
+        mask: Share of the sub-words that is chosen.
+    """
+
+    def __init__(self, mask: float = 0.15) -> None:
+        self.mask = mask
+
+    def unit_lengths(self, store: TokenStore) -> NDArray[np.int64]:
+        """Sub-words of each sequence: [sequences]."""
+        return store.lengths
+
+    def unit_rows(self, store: TokenStore) -> NDArray[np.int64]:
+        """One row each: [sequences]."""
+        return np.ones(store.sequences, dtype=np.int64)
+
+    def collate(self, store: TokenStore, ids: NDArray[np.int64], rng: np.random.Generator) -> Arrays:
+        """Masked model inputs and labels [rows, length], -100 where nothing is asked."""
+        batch = store.padded(ids)
+        tokens, meta = batch["input_ids"], store.meta
+        maskable = (batch["attention_mask"] == 1) & ~np.isin(tokens, meta.special_ids)
+        chosen = maskable & (rng.random(tokens.shape) < self.mask)
+        if not chosen.any() and maskable.any():
+            chosen.flat[np.flatnonzero(maskable)[0]] = True
+        fate = rng.random(tokens.shape)
+        noise = rng.integers(len(meta.special_ids), meta.vocab_size, tokens.shape)
+        batch["labels"] = np.where(chosen, tokens, IGNORED)
+        masked = np.where(chosen & (fate < 0.8), meta.mask_id, tokens)
+        batch["input_ids"] = np.where(chosen & (fate >= 0.8) & (fate < 0.9), noise, masked)
+        return batch
+
+    def make_head(self, config: Any, labels: tuple[str, ...] | None, dropout: float) -> nn.Module:
+        """The language-model head belongs to the model and is not made here.
+
+        Raises:
+            TypeError: Always.
+        """
+        raise TypeError("the language-model head comes with the model")
+
+    def loss(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Cross entropy, summed over the chosen sub-words; outputs are theirs alone."""
+        labels = batch["labels"]
+        gold = labels[labels != IGNORED]
+        summed = functional.cross_entropy(outputs.float(), gold, reduction="sum")
+        return summed, gold.new_tensor(len(gold))
+
+    def dev_sums(self, outputs: Tensor, batch: Batch, labels: tuple[str, ...] | None) -> Tensor:
+        """(Minus the summed loss, chosen sub-words)."""
+        summed, count = self.loss(outputs, batch)
+        return ratio(-summed, count)

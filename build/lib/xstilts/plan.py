@@ -1,0 +1,670 @@
+"""From a study to its jobs: the grid, the shared training sets, the specs and the paths.
+
+The plan is made when the Snakefile is parsed, by the driver and again by every cluster job, so it
+imports nothing heavy and asks no network. Each job is one artifact; Snakemake takes its inputs,
+outputs and its one parameter, the spec, from here.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from xstilts.artifacts.fingerprint import fingerprint
+from xstilts.artifacts.manifest import MANIFEST
+from xstilts.artifacts.spec import canonical
+from xstilts.config import ContinuedMlm, Encoding, Recipe, Study
+from xstilts.data.lock import Lock
+from xstilts.errors import InputError, nearest
+from xstilts.registry import Registry
+from xstilts.registry.rows import DatasetRow, HubSource, ModelRow, TargetRow, TaskRow, ToySource
+from xstilts.training.settings import Training
+from xstilts.validation import parse
+
+CHECK = "data/check"
+TABLES = "tables"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One artifact to make.
+
+    Attributes:
+        stage: The command of the package that makes it.
+        out: The artifact's folder below the results folder.
+        spec: Everything that decides its bytes.
+        implied: Input roles that another input's manifest already holds by its sha256: they are
+            read, but Snakemake need not look at them as well.
+        files: Files that must exist afterwards, beside the manifest; Snakemake knows them.
+        threads: CPU threads it uses.
+    """
+
+    stage: str
+    out: str
+    spec: Mapping[str, Any]
+    implied: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+    threads: int = 1
+
+    @property
+    def inputs(self) -> list[str]:
+        """Folders of the artifacts whose manifests decide whether it is made again."""
+        found: list[str] = []
+        for role, value in self.spec.get("inputs", {}).items():
+            if role not in self.implied:
+                found.extend([value] if isinstance(value, str) else value)
+        return list(dict.fromkeys(found))
+
+    @property
+    def text(self) -> str:
+        """The spec in its canonical form: the rule's one tracked parameter."""
+        return canonical(self.spec)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All jobs of a study, by the folder of their artifact."""
+
+    study: Study
+    registry: Registry
+    where: str
+    jobs: dict[str, Job] = field(default_factory=dict)
+
+    def missing_files(self, results: Path) -> list[str]:
+        """Files that published artifacts have lost.
+
+        Snakemake looks only at files that some rule asks for; these are asked for by `all`.
+        """
+        return [
+            f"{job.out}/{name}"
+            for job in self.jobs.values()
+            if job.files and (results / job.out / MANIFEST).exists()
+            for name in sorted(set(job.files) - set(os.listdir(results / job.out)))
+        ]
+
+    def of(self, stage: str) -> list[Job]:
+        """The jobs of one stage."""
+        return [job for job in self.jobs.values() if job.stage == stage]
+
+
+def make_plan(study: Study, registry: Registry, lock: Lock, where: str) -> Plan:
+    """Lay out all jobs of a study.
+
+    Args:
+        study: The study.
+        registry: The registry's rows.
+        lock: What is known of the files of data sets and models; what is missing there is planned
+            as well and stopped when it is to be fetched.
+        where: The study's file, for messages.
+
+    Raises:
+        InputError: On a name that the registry does not know, an empty grid, or settings that
+            cannot work.
+    """
+    return _Planner(study, registry, lock, where).plan()
+
+
+def languages_of(study: Study, registry: Registry, target: TargetRow, where: str) -> list[str]:
+    """The languages in which a target is evaluated, in the target's own order.
+
+    Raises:
+        InputError: If the study and the target have no language in common.
+    """
+    own = list(target.languages or registry.datasets[target.dataset].languages)
+    choice = study.targets[target.name]
+    for code in (*(choice.languages or ()), *choice.without):
+        if code not in own:
+            place = f"{where}: targets.{target.name}"
+            raise InputError(place, f"the target has no {code!r}", hint=nearest(code, own))
+    wanted = own if study.languages == "all" else list(study.languages)
+    wanted = list(choice.languages) if choice.languages is not None else wanted
+    common = [code for code in own if code in wanted and code not in choice.without]
+    if not common:
+        raise InputError(
+            f"{where}: languages",
+            f"target {target.name!r} has none of the study's languages",
+            expected=f"at least one of {', '.join(own)}",
+            found=", ".join(wanted),
+        )
+    return common
+
+
+def prepared(dataset: str, language: str) -> str:
+    """Folder of a data set's canonical rows in one language."""
+    return f"data/prepared/{dataset}/{language}"
+
+
+def tokens(model: str, dataset: str, language: str) -> str:
+    """Folder of a data set's sub-words for a model's tokenizer."""
+    return f"data/tokens/{model}/{dataset}/{language}"
+
+
+class _Planner:
+    def __init__(self, study: Study, registry: Registry, lock: Lock, where: str) -> None:
+        self.study, self.registry, self.lock, self.where = study, registry, lock, where
+        self.jobs: dict[str, Job] = {}
+        self.targets = [registry.target(name, f"{where}: targets") for name in study.targets]
+        self.models = [registry.model(name, f"{where}: models") for name in study.models]
+        self._check_names()
+
+    def plan(self) -> Plan:
+        for model in self.models:
+            self._model(model)
+            for recipe in self.study.recipes:
+                for seed in self.study.seeds:
+                    self._cell_column(model, recipe, seed)
+        self._check_stage()
+        self._aggregate()
+        return Plan(self.study, self.registry, self.where, self.jobs)
+
+    def _add(self, job: Job) -> str:
+        self.jobs.setdefault(job.out, job)
+        return job.out
+
+    # ---- names and settings
+
+    def _check_names(self) -> None:
+        study, registry = self.study, self.registry
+        if study.languages != "all":
+            for code in study.languages:
+                registry.language(code, f"{self.where}: languages")
+        registry.language(study.source_language, f"{self.where}: source_language")
+        for target in self.targets:
+            languages_of(study, registry, target, self.where)
+        for name, recipe in study.recipes.items():
+            place = f"{self.where}: recipes.{name}"
+            for task in recipe.tasks:
+                registry.task(task, place)
+            if not recipe.tasks and not recipe.mlm and name != "none":
+                raise InputError(
+                    place,
+                    "the recipe has no tasks",
+                    hint="Only the recipe 'none' goes from the model straight to the target",
+                )
+            if name == "none" and (recipe.tasks or recipe.mlm):
+                raise InputError(place, "'none' is the recipe without intermediate training")
+        trained = {task for target in self.targets for task in target.train}
+        trained |= {task for recipe in study.recipes.values() for task in recipe.tasks}
+        for task in study.training.tasks:
+            if task not in trained:
+                raise InputError(
+                    f"{self.where}: training.tasks.{task}",
+                    "the study trains no such task",
+                    hint=nearest(task, trained),
+                )
+        known = set(registry.datasets) | {row.format for row in registry.datasets.values()}
+        for dataset in study.encoding.datasets:
+            if dataset not in known:
+                raise InputError(
+                    f"{self.where}: encoding.datasets.{dataset}",
+                    "unknown data set or format",
+                    hint=nearest(dataset, known),
+                )
+
+    def _training(self, stage: str, tasks: Iterable[str], own: dict[str, Any]) -> Training:
+        """Settings of one training: default < stage < task (if it is the only one) < its own."""
+        section = self.study.training
+        names = list(tasks)
+        parts = {
+            "training.default": section.default,
+            f"training.{stage}": getattr(section, stage, {}),
+        }
+        if len(names) == 1:
+            parts[f"training.tasks.{names[0]}"] = section.tasks.get(names[0], {})
+        parts["training"] = own
+        for key, part in parts.items():
+            parse(Training, part, f"{self.where}: {key}")
+        merged: dict[str, Any] = {}
+        for part in parts.values():
+            merged |= part
+        return parse(Training, merged, f"{self.where}: training")
+
+    def _encoding(self, model: ModelRow, row: DatasetRow) -> Encoding:
+        section = self.study.encoding
+        parts = {
+            "encoding.default": section.default,
+            f"encoding.datasets.{row.format}": section.datasets.get(row.format, {}),
+            f"encoding.datasets.{row.name}": section.datasets.get(row.name, {}),
+        }
+        merged: dict[str, Any] = {"max_length": min(128, model.max_length)}
+        for key, part in parts.items():
+            parse(Encoding, part, f"{self.where}: {key}")
+            merged |= part
+        for key, usual in (("max_query_length", 64), ("doc_stride", 128)):
+            merged.setdefault(key, min(usual, merged["max_length"] // 2))
+        encoding = parse(Encoding, merged, f"{self.where}: encoding")
+        if encoding.max_length > model.max_length:
+            raise InputError(
+                f"{self.where}: encoding",
+                f"max_length of {row.name} is longer than the positions of {model.name}",
+                expected=f"at most {model.max_length}",
+                found=str(encoding.max_length),
+            )
+        if row.format == "question_answering" and encoding.max_query_length > encoding.max_length - 8:
+            raise InputError(
+                f"{self.where}: encoding",
+                f"max_query_length leaves no room for the context of {row.name}",
+                expected=f"at most {encoding.max_length - 8}",
+                found=str(encoding.max_query_length),
+            )
+        return encoding
+
+    # ---- data
+
+    def _raw(self, row: DatasetRow, language: str) -> str:
+        config = row.config(language)
+        spec: dict[str, Any] = {
+            "stage": "fetch",
+            "dataset": row.name,
+            "config": config,
+            "source": row.source.model_dump(mode="json"),
+            "layout": row.layout,
+        }
+        if isinstance(row.source, ToySource):
+            sizes = self.study.toyworld.sizes.get(row.source.toyworld, {})
+            splits = row.splits_of(language)
+            missing = [split for split in splits if split not in sizes]
+            if missing:
+                raise InputError(
+                    f"{self.where}: toyworld.sizes.{row.source.toyworld}",
+                    f"the sizes of {', '.join(missing)} are missing for data set {row.name!r}",
+                )
+            spec["toyworld"] = {
+                "kind": row.source.toyworld,
+                "language": language,
+                "sizes": {split: sizes[split] for split in splits},
+                "seed": self.study.toyworld.seed,
+            }
+            spec["fingerprint"] = fingerprint("xstilts.toyworld.generate")
+        else:
+            # The lock's checksums decide the bytes, no code does.
+            spec["lock"] = self.lock.dataset(row.name, config)
+        return self._add(Job("fetch", f"data/raw/{row.name}/{config}", spec))
+
+    def _prepared(self, row: DatasetRow, language: str) -> str:
+        out = prepared(row.name, language)
+        if out in self.jobs:
+            return out
+        if language not in row.languages:
+            raise InputError(
+                f"{self.where}: languages",
+                f"data set {row.name!r} has no {language!r}",
+                hint=nearest(language, row.languages),
+            )
+        spec = {
+            "stage": "prepare",
+            "fingerprint": fingerprint("xstilts.data.prepare"),
+            "dataset": row.name,
+            "language": language,
+            "code": row.languages[language],
+            "row": row.reading(language),
+            "expected": row.known_rows(language),
+            "inputs": {"raw": self._raw(row, language)},
+        }
+        return self._add(Job("prepare", out, spec))
+
+    def _tokens(self, model: ModelRow, dataset: str, language: str) -> str:
+        out = tokens(model.name, dataset, language)
+        if out in self.jobs:
+            return out
+        row = self.registry.dataset(dataset, self.where)
+        spec = {
+            "stage": "tokens",
+            "fingerprint": fingerprint("xstilts.data.tokens", f"xstilts.formats.{row.format}.encode"),
+            "format": row.format,
+            "dataset": dataset,
+            "language": language,
+            "encoding": self._encoding(model, row).model_dump(mode="json"),
+            "inputs": {
+                "prepared": self._prepared(row, language),
+                "tokenizer": f"models/{model.name}/tokenizer",
+            },
+        }
+        return self._add(Job("tokens", out, spec))
+
+    def _corpus(
+        self, names: Iterable[str], languages: Iterable[str], key: str
+    ) -> list[tuple[str, str]]:
+        """(data set, language) of raw text."""
+        found = []
+        for name in names:
+            row = self.registry.dataset(name, f"{self.where}: {key}.corpus")
+            if row.format != "masked_lm":
+                raise InputError(
+                    f"{self.where}: {key}.corpus",
+                    f"{name!r} is no raw text",
+                    expected="a data set of format masked_lm",
+                    found=row.format,
+                )
+            wanted = list(row.languages) if languages == "all" else list(languages)
+            found.extend((name, language) for language in wanted if language in row.languages)
+        if not found:
+            raise InputError(f"{self.where}: {key}", "no corpus has any of the languages")
+        return found
+
+    # ---- models
+
+    def _model(self, model: ModelRow) -> None:
+        described = model.model_dump(
+            mode="json", include={"name", "architecture", "hub", "scratch", "layers", "max_length"}
+        )
+        if model.hub is not None:
+            self._hub_model(model, described)
+        else:
+            self._scratch_model(model, described)
+
+    def _hub_model(self, model: ModelRow, described: dict[str, Any]) -> None:
+        lock = self.lock.model(model.name)
+        for stage, out, files in (
+            ("tokenizer", "tokenizer", ()),
+            ("fetch_model", "base", ("model.safetensors",)),
+        ):
+            spec = {"stage": stage, "model": described, "lock": lock, "inputs": {}}
+            self._add(Job(stage, f"models/{model.name}/{out}", spec, files=files))
+
+    def _scratch_model(self, model: ModelRow, described: dict[str, Any]) -> None:
+        settings = self.study.pretraining
+        if settings is None:
+            raise InputError(
+                f"{self.where}: pretraining",
+                f"the key is missing, but model {model.name!r} has no weights",
+                hint="Say what it is pretrained on, e.g. pretraining: {corpus: [wikipedia]}",
+            )
+        corpus = self._corpus(settings.corpus, settings.languages, "pretraining")
+        texts = [self._prepared(self.registry.datasets[name], code) for name, code in corpus]
+        tokenizer_spec = {
+            "stage": "tokenizer",
+            "fingerprint": fingerprint("xstilts.data.tokenizer"),
+            "model": described,
+            "lock": None,
+            "training": {"max_lines": settings.max_lines},
+            "inputs": {"corpus": texts},
+        }
+        self._add(Job("tokenizer", f"models/{model.name}/tokenizer", tokenizer_spec))
+        parse(Training, settings.training, f"{self.where}: pretraining.training")
+        training = self._training("pretraining", (), settings.training)
+        spec = {
+            "stage": "pretrain",
+            "fingerprint": _training_code(["masked_lm"]),
+            "model": described,
+            "seed": settings.seed,
+            "settings": training.model_dump(mode="json"),
+            "mlm": {"exponent": settings.exponent, "mask": settings.mask},
+            "inputs": {
+                "tokenizer": f"models/{model.name}/tokenizer",
+                "tokens": [self._tokens(model, name, code) for name, code in corpus],
+            },
+        }
+        self._add(
+            Job(
+                "pretrain",
+                f"models/{model.name}/base",
+                spec,
+                files=("model.safetensors",),
+                threads=training.threads,
+            )
+        )
+
+    # ---- training
+
+    def _task(self, model: ModelRow, row: TaskRow) -> dict[str, Any]:
+        """A task as a training's spec holds it, with the tokens of its data sets."""
+        datasets = [self.registry.datasets[name] for name in row.datasets]
+        return {
+            "name": row.name,
+            "format": datasets[0].format,
+            "tokens": [self._tokens(model, data.name, row.language) for data in datasets],
+        }
+
+    def _mlm(self, model: ModelRow, mlm: ContinuedMlm, key: str) -> dict[str, Any]:
+        corpus = self._corpus(mlm.corpus, mlm.languages, key)
+        return {
+            "share": mlm.share,
+            "exponent": mlm.exponent,
+            "mask": 0.15,
+            "tokens": [self._tokens(model, name, code) for name, code in corpus],
+        }
+
+    def _train_job(
+        self,
+        stage: str,
+        out: str,
+        base: str,
+        tasks: list[dict[str, Any]],
+        training: Training,
+        **more: Any,
+    ) -> str:
+        mlm = more.get("mlm")
+        formats = sorted({task["format"] for task in tasks} | ({"masked_lm"} if mlm else set()))
+        read = [path for task in tasks for path in task["tokens"]]
+        read += mlm["tokens"] if mlm else []
+        spec = {
+            "stage": stage,
+            "fingerprint": _training_code(formats),
+            "tasks": tasks,
+            "settings": training.model_dump(mode="json"),
+            **more,
+            "inputs": {"model": base, "tokens": list(dict.fromkeys(read))},
+        }
+        files = ("model.safetensors",)
+        return self._add(
+            Job(stage, out, spec, files=files, threads=training.threads)
+        )
+
+    def _intermediate(self, model: ModelRow, name: str, recipe: Recipe, seed: int) -> str:
+        base = f"models/{model.name}/base"
+        if not recipe.tasks and not recipe.mlm:
+            return base
+        key = f"recipes.{name}"
+        tasks = [
+            self._task(model, self.registry.task(task, f"{self.where}: {key}"))
+            for task in recipe.tasks
+        ]
+        parse(Training, recipe.training, f"{self.where}: {key}.training")
+        training = self._training("intermediate", recipe.tasks, recipe.training)
+        mlm = self._mlm(model, recipe.mlm, f"{key}.mlm") if recipe.mlm else None
+        out = f"checkpoints/{model.name}/{name}/seed-{seed}/intermediate"
+        return self._train_job(
+            "intermediate",
+            out,
+            base,
+            tasks,
+            training,
+            seed=seed,
+            sampling=recipe.sampling,
+            mlm=mlm,
+            heads={},
+        )
+
+    def _finetune(self, model: ModelRow, name: str, seed: int, start: str, train: str) -> str:
+        """Fine-tune through a target's tasks, one after the other."""
+        checkpoint, done = start, list[str]()
+        for task in train.split("-then-"):
+            row = self.registry.task(task, f"{self.where}: targets")
+            described = self._task(model, row)
+            out = f"checkpoints/{model.name}/{name}/seed-{seed}/{'-then-'.join([*done, task])}"
+            # A second task of the same target goes on with the first one's head (XCOPA).
+            heads = {task: done[-1]} if done else {}
+            checkpoint = self._train_job(
+                "finetune",
+                out,
+                checkpoint,
+                [described],
+                self._training("finetune", [task], {}),
+                seed=seed,
+                sampling="proportional",
+                mlm=None,
+                heads=heads,
+            )
+            done.append(task)
+        return checkpoint
+
+    # ---- evaluation
+
+    def _cell_column(self, model: ModelRow, recipe: str, seed: int) -> None:
+        start = self._intermediate(model, recipe, self.study.recipes[recipe], seed)
+        for target in self.targets:
+            if target.train:
+                train = "-then-".join(target.train)
+                checkpoint = self._finetune(model, recipe, seed, start, train)
+            elif start.startswith("models/") and seed != self.study.seeds[0]:
+                continue  # nothing random happens between the model and this target
+            else:
+                checkpoint = start
+            self._evaluate(model, recipe, seed, target, checkpoint)
+
+    def _evaluate(
+        self, model: ModelRow, recipe: str, seed: int, target: TargetRow, checkpoint: str
+    ) -> None:
+        name = f"{model.name}/{recipe}/seed-{seed}/{target.name}"
+        row = self.registry.datasets[target.dataset]
+        languages = languages_of(self.study, self.registry, target, self.where)
+        texts = [self._prepared(row, language) for language in languages]
+        sets = [self._tokens(model, row.name, language) for language in languages]
+        spec = {
+            "stage": "evaluate",
+            "fingerprint": fingerprint(
+                "xstilts.evaluation.evaluate",
+                f"xstilts.formats.{row.format}.head",
+                f"xstilts.formats.{row.format}.decode",
+            ),
+            "target": target.name,
+            "format": row.format,
+            "metric": target.metric,
+            "head": target.train[-1] if target.train else None,
+            "languages": languages,
+            "decode": self._decoding(model, row),
+            "inputs": {
+                "checkpoint": checkpoint,
+                "testset": self._testset(model, target, languages, sets),
+                "tokens": sets,
+                "prepared": texts,
+            },
+        }
+        files = tuple(f"{language}.jsonl" for language in languages)
+        out = f"predictions/{name}"
+        predictions = self._add(
+            Job("evaluate", out, spec, implied=("tokens", "prepared"), files=files)
+        )
+        score = {
+            "stage": "score",
+            "fingerprint": fingerprint("xstilts.evaluation.score"),
+            "target": target.name,
+            "metric": target.metric,
+            "format": row.format,
+            "languages": languages,
+            "inputs": {"predictions": predictions, "gold": texts},
+        }
+        self._add(
+            Job("score", f"scores/{name}", score, implied=("gold",), files=("scores.json",))
+        )
+
+    def _testset(
+        self, model: ModelRow, target: TargetRow, languages: list[str], sets: list[str]
+    ) -> str:
+        spec = {
+            "stage": "testset",
+            "fingerprint": fingerprint("xstilts.data.testset"),
+            "target": target.name,
+            "languages": languages,
+            "inputs": {"tokens": sets},
+        }
+        return self._add(Job("testset", f"data/testsets/{model.name}/{target.name}", spec))
+
+    def _decoding(self, model: ModelRow, row: DatasetRow) -> dict[str, Any]:
+        evaluation = self.study.evaluation
+        if row.format == "question_answering":
+            return {
+                "n_best": evaluation.n_best,
+                "max_answer_length": evaluation.max_answer_length,
+            }
+        if row.format == "sentence_retrieval":
+            layer = evaluation.retrieval.layer
+            layer = model.retrieval_layer if layer is None else layer
+            if layer > model.layers:
+                raise InputError(
+                    f"{self.where}: evaluation.retrieval.layer",
+                    f"model {model.name!r} has no such hidden state",
+                    expected=f"0 to {model.layers}",
+                    found=str(layer),
+                )
+            return {"layer": layer, "pooling": evaluation.retrieval.pooling}
+        return {}
+
+    # ---- the study as a whole
+
+    def _check_stage(self) -> None:
+        stages = ("prepare", "tokens", "testset", "fetch_model")
+        data = [out for stage in stages for out in self._outs(stage)]
+        spec = {
+            "stage": "check",
+            "fingerprint": fingerprint("xstilts.data.check"),
+            "inputs": {"data": sorted(data)},
+        }
+        self._add(Job("check", CHECK, spec, files=("datasets.csv",)))
+
+    def _outs(self, stage: str) -> list[str]:
+        return [job.out for job in self.jobs.values() if job.stage == stage]
+
+    def _aggregate(self) -> None:
+        study, evaluation = self.study, self.study.evaluation
+        cells = []
+        for out in self._outs("score"):
+            _, model, recipe, seed, target = out.split("/")
+            number = int(seed.removeprefix("seed-"))
+            cells.append(
+                {"model": model, "recipe": recipe, "seed": number, "target": target, "scores": out}
+            )
+        codes = {code for job in self.of_score() for code in job.spec["languages"]}
+        spec = {
+            "stage": "aggregate",
+            "fingerprint": fingerprint("xstilts.analysis.aggregate"),
+            "study": study.study,
+            "source_language": study.source_language,
+            "models": [model.name for model in self.models],
+            "recipes": list(study.recipes),
+            "seeds": list(study.seeds),
+            "targets": [self._target_entry(target) for target in self.targets],
+            "languages": [
+                self._language_entry(code) for code in self.registry.languages if code in codes
+            ],
+            "bootstrap": {
+                "samples": evaluation.bootstrap_samples,
+                "seed": evaluation.bootstrap_seed,
+            },
+            "cells": cells,
+            "inputs": {"scores": [cell["scores"] for cell in cells]},
+        }
+        self._add(Job("aggregate", TABLES, spec, files=("scores.csv", "overview.csv")))
+
+    def of_score(self) -> list[Job]:
+        return [job for job in self.jobs.values() if job.stage == "score"]
+
+    def _target_entry(self, target: TargetRow) -> dict[str, Any]:
+        return {
+            "name": target.name,
+            "title": target.title,
+            "metric": target.metric,
+            "group": target.group,
+            "languages": languages_of(self.study, self.registry, target, self.where),
+        }
+
+    def _language_entry(self, code: str) -> dict[str, Any]:
+        row = self.registry.languages[code]
+        entry: dict[str, Any] = {"code": code, "name": row.name}
+        if row.synthetic:
+            from xstilts.toyworld.languages import distance
+
+            entry["distance"] = distance(code)
+        return entry
+
+
+def _training_code(formats: Iterable[str]) -> str:
+    heads = [f"xstilts.formats.{name}.head" for name in formats]
+    return fingerprint("xstilts.training.stages", *heads)
+
+
+__all__ = ["CHECK", "TABLES", "HubSource", "Job", "Plan", "languages_of", "make_plan"]

@@ -1,0 +1,265 @@
+"""The registry: rows in YAML beside this module, and the users' own files merged over them.
+
+A new data set, task, target, model or language of a known format is one row; no code knows a name.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import yaml
+
+from xstilts.errors import InputError, nearest
+from xstilts.registry.rows import (
+    LABELLED,
+    DatasetRow,
+    Format,
+    LanguageRow,
+    Metric,
+    ModelRow,
+    Row,
+    TargetRow,
+    TaskRow,
+)
+from xstilts.validation import parse, read_yaml
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+_AnyRow = TypeVar("_AnyRow", bound=Row)
+
+#: Section of a registry file, its rows' type and the row's field that the key fills.
+SECTIONS: Mapping[str, tuple[type[Row], str]] = {
+    "languages": (LanguageRow, "code"),
+    "datasets": (DatasetRow, "name"),
+    "tasks": (TaskRow, "name"),
+    "targets": (TargetRow, "name"),
+    "models": (ModelRow, "name"),
+}
+METRICS: Mapping[Format, tuple[Metric, ...]] = {
+    "sequence_classification": ("accuracy",),
+    "multiple_choice": ("accuracy",),
+    "question_answering": ("squad_f1", "mlqa_f1"),
+    "token_classification": ("seqeval_f1",),
+    "masked_lm": (),
+    "sentence_retrieval": ("bucc_f1", "tatoeba_accuracy"),
+}
+
+
+@dataclass(frozen=True)
+class Registry:
+    """All rows by name."""
+
+    datasets: Mapping[str, DatasetRow]
+    tasks: Mapping[str, TaskRow]
+    targets: Mapping[str, TargetRow]
+    models: Mapping[str, ModelRow]
+    languages: Mapping[str, LanguageRow]
+
+    def dataset(self, name: str, where: str) -> DatasetRow:
+        """The data set of a name; `where` is the place that names it, for the error."""
+        return _find("data set", self.datasets, name, where)
+
+    def task(self, name: str, where: str) -> TaskRow:
+        """The task of a name."""
+        return _find("task", self.tasks, name, where)
+
+    def target(self, name: str, where: str) -> TargetRow:
+        """The target of a name."""
+        return _find("target", self.targets, name, where)
+
+    def model(self, name: str, where: str) -> ModelRow:
+        """The model of a name."""
+        return _find("model", self.models, name, where)
+
+    def language(self, code: str, where: str) -> LanguageRow:
+        """The language of a code."""
+        return _find("language", self.languages, code, where)
+
+
+def load_registry(extra: Sequence[Path] = ()) -> Registry:
+    """The built-in rows with the users' files merged over them, each file read once a process.
+
+    Args:
+        extra: Files with any of the sections `datasets`, `tasks`, `targets`, `models` and
+            `languages`; a row of a known name replaces that row as a whole.
+
+    Raises:
+        InputError: On a row that is wrong or that does not fit the rows it refers to, with file,
+            section, row and key.
+    """
+    return _load(tuple(Path(path) for path in extra))
+
+
+def _find(kind: str, rows: Mapping[str, _AnyRow], name: str, where: str) -> _AnyRow:
+    if name not in rows:
+        raise InputError(where, f"unknown {kind} {name!r}", hint=nearest(name, rows))
+    return rows[name]
+
+
+@cache
+def _load(extra: tuple[Path, ...]) -> Registry:
+    rows: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
+    origins: dict[tuple[str, str], str] = {}
+    for file, section, row in [
+        *_built_in(),
+        *(item for path in extra for item in _user_rows(path)),
+    ]:
+        name = getattr(row, SECTIONS[section][1])
+        rows[section][name] = row
+        origins[section, name] = file
+    registry = Registry(**rows)
+    _Checks(registry, origins).run()
+    return registry
+
+
+@cache
+def _built_in() -> tuple[tuple[str, str, Row], ...]:
+    folder = Path(__file__).parent
+    paths = [folder / f"{section}.yaml" for section in SECTIONS]
+    return tuple(item for path in paths for item in _rows_of(path, f"registry/{path.name}"))
+
+
+def _user_rows(path: Path) -> Iterator[tuple[str, str, Row]]:
+    content = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    yield from _rows_of(path, str(path))
+    _refuse_repeated_keys(yaml.compose(content, Loader=yaml.CSafeLoader), str(path))
+
+
+def _rows_of(path: Path, file: str) -> Iterator[tuple[str, str, Row]]:
+    content = read_yaml(path)
+    if content is None:
+        return
+    for section, rows in _mapping(content, file).items():
+        if section not in SECTIONS:
+            raise InputError(
+                f"{file}: {section}", "unknown section", hint=nearest(section, SECTIONS)
+            )
+        for name, row in _mapping(rows, f"{file}: {section}").items():
+            yield file, section, _parsed(section, name, row, f"{file}: {section}.{name}")
+
+
+def _mapping(value: Any, where: str) -> dict[Any, Any]:
+    if not isinstance(value, dict):
+        raise InputError(
+            where, "is not a mapping", expected="names with rows", found=repr(value)[:80]
+        )
+    return value
+
+
+def _parsed(section: str, name: Any, content: Any, where: str) -> Row:
+    kind, key = SECTIONS[section]
+    row = _mapping(content, where)
+    if key in row:
+        hint = "Remove it: the key above the row is its name"
+        raise InputError(f"{where}: {key}", "a row cannot name itself", hint=hint)
+    return parse(kind, {key: name, **row}, where)
+
+
+def _refuse_repeated_keys(node: yaml.Node | None, file: str) -> None:
+    """YAML keeps the last of two equal keys: a row would be lost without a word."""
+    if isinstance(node, yaml.MappingNode):
+        seen: set[str] = set()
+        for key, value in node.value:
+            if key.value in seen and key.value != "<<":
+                line = key.start_mark.line + 1
+                raise InputError(
+                    f"{file}: line {line}", f"the key {key.value!r} stands there twice"
+                )
+            seen.add(key.value)
+            _refuse_repeated_keys(value, file)
+
+
+class _Checks:
+    """What no single row can know: that the rows fit each other."""
+
+    def __init__(self, registry: Registry, origins: Mapping[tuple[str, str], str]) -> None:
+        self.registry, self.origins = registry, origins
+
+    def run(self) -> None:
+        for dataset in self.registry.datasets.values():
+            self._known_languages(
+                dataset.languages, self._at("datasets", dataset.name, "languages")
+            )
+        for task in self.registry.tasks.values():
+            self._task(task)
+        for target in self.registry.targets.values():
+            self._target(target)
+
+    def _at(self, section: str, name: str, key: str) -> str:
+        return f"{self.origins[section, name]}: {section}.{name}: {key}"
+
+    def _known_languages(self, codes: Iterator[str] | Mapping[str, str], where: str) -> None:
+        for code in codes:
+            self.registry.language(code, where)
+
+    def _task(self, task: TaskRow) -> None:
+        where = self._at("tasks", task.name, "datasets")
+        rows = [self.registry.dataset(name, where) for name in task.datasets]
+        for row in rows[1:]:
+            self._agree(where, "format", rows[0], row)
+            self._agree(where, "labels", rows[0], row)
+            self._agree(where, "labels_file", rows[0], row)
+        for row in rows:
+            place = self._at("tasks", task.name, "language")
+            self._has_split(row, task.language, "train", place)
+
+    def _agree(self, where: str, key: str, first: DatasetRow, other: DatasetRow) -> None:
+        expected, found = getattr(first, key), getattr(other, key)
+        if expected != found:
+            raise InputError(
+                where,
+                f"{first.name!r} and {other.name!r} differ in {key}, and they share one head",
+                expected=_shown(expected),
+                found=_shown(found),
+            )
+
+    def _has_split(self, row: DatasetRow, language: str, split: str, where: str) -> None:
+        if language not in row.languages:
+            hint = nearest(language, row.languages)
+            raise InputError(
+                where, f"data set {row.name!r} has no language {language!r}", hint=hint
+            )
+        splits = row.splits_of(language)
+        if split not in splits:
+            raise InputError(
+                where,
+                f"data set {row.name!r} has no {split} split in {language!r}",
+                expected=split,
+                found=", ".join(splits),
+            )
+
+    def _target(self, target: TargetRow) -> None:
+        dataset = self.registry.dataset(target.dataset, self._at("targets", target.name, "dataset"))
+        self._training(target, dataset)
+        if target.metric not in METRICS[dataset.format]:
+            raise InputError(
+                self._at("targets", target.name, "metric"),
+                f"{target.metric!r} does not measure {dataset.format}",
+                expected=" or ".join(METRICS[dataset.format]) or "a format with a metric",
+                found=target.metric,
+            )
+        for language in target.languages or dataset.languages:
+            where = self._at("targets", target.name, "languages")
+            self._has_split(dataset, language, "test", where)
+
+    def _training(self, target: TargetRow, dataset: DatasetRow) -> None:
+        where = self._at("targets", target.name, "train")
+        tasks = [self.registry.task(name, where) for name in target.train]
+        if not tasks and dataset.format != "sentence_retrieval":
+            raise InputError(where, f"a {dataset.format} target needs a task to be trained on")
+        if tasks and dataset.format == "sentence_retrieval":
+            hint = "The sentences are compared as the intermediate encoder gives them"
+            raise InputError(where, "a sentence_retrieval target is not trained", hint=hint)
+        for task in tasks:
+            self._agree(where, "format", dataset, self.registry.datasets[task.datasets[0]])
+        if tasks and dataset.format in LABELLED:
+            last = self.registry.datasets[tasks[-1].datasets[0]]
+            self._agree(where, "labels", dataset, last)
+
+
+def _shown(value: object) -> str:
+    return ", ".join(value) if isinstance(value, tuple) else str(value)

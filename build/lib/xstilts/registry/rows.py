@@ -1,0 +1,511 @@
+"""The typed rows of the registry: data sets, tasks, targets, models, languages.
+
+A row says everything that the workflow knows of a thing; code asks the row and never the name. The
+rows themselves stand in the YAML files beside this module.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from string import Formatter
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    PositiveInt,
+    Tag,
+    model_validator,
+)
+
+from xstilts.errors import nearest
+from xstilts.validation import Text
+
+Format = Literal[
+    "sequence_classification",
+    "multiple_choice",
+    "question_answering",
+    "token_classification",
+    "masked_lm",
+    "sentence_retrieval",
+]
+Split = Literal["train", "dev", "test"]
+Group = Literal["classification", "tagging", "qa", "retrieval"]
+Architecture = Literal["xlm-roberta", "bert"]
+Metric = Literal["accuracy", "seqeval_f1", "squad_f1", "mlqa_f1", "bucc_f1", "tatoeba_accuracy"]
+
+#: Fields that each format needs.
+FIELDS: Mapping[Format, frozenset[str]] = {
+    "sequence_classification": frozenset({"text_a", "label"}),
+    "multiple_choice": frozenset({"prompt", "choices", "label"}),
+    "question_answering": frozenset({"context", "question", "answers"}),
+    "token_classification": frozenset({"tokens", "tags"}),
+    "masked_lm": frozenset({"text"}),
+    "sentence_retrieval": frozenset({"source", "target"}),
+}
+#: Formats whose head has one output per label.
+LABELLED = ("sequence_classification", "token_classification", "multiple_choice")
+
+
+def _code_template(value: str) -> str:
+    if stray := re.search(r"{[^}]*}?|}", value.replace("{code}", "")):
+        raise ValueError(
+            f"unknown placeholder {stray.group()} in {value!r}: only {{code}} is filled in here"
+        )
+    return value
+
+
+def _check_template(template: str) -> None:
+    """Raise if a field's template is none; what its columns are only the data can say."""
+    try:
+        parts = list(Formatter().parse(template))
+    except ValueError as error:
+        raise ValueError(f"fields: {template!r} is not a template: {error}") from None
+    if any(name == "" for _, name, _, _ in parts):
+        raise ValueError(f"fields: {template!r} has braces without a column's name")
+
+
+def _matching(pattern: str, meaning: str) -> AfterValidator:
+    """A check of a whole text whose message says what is meant instead of the pattern."""
+
+    def check(value: str) -> str:
+        if not re.fullmatch(pattern, value):
+            raise ValueError(f"expected {meaning}")
+        return value
+
+    return AfterValidator(check)
+
+
+#: A row's key; it becomes a folder.
+Name = Annotated[
+    Text,
+    _matching(
+        r"[a-z0-9][a-z0-9._-]*",
+        "a name that can be a folder's: lower-case letters, digits and . _ - only, beginning with "
+        "a letter or digit",
+    ),
+]
+#: A text in which ``{code}`` stands for the language's code in this data set.
+CodeTemplate = Annotated[Text, AfterValidator(_code_template)]
+#: The name of one file or folder, ``{code}`` allowed.
+PlainName = Annotated[
+    CodeTemplate,
+    _matching(
+        r"(\{code\}|[A-Za-z0-9_])(\{code\}|[A-Za-z0-9._+-])*",
+        "the plain name of a file or folder: letters, digits and . _ + - only",
+    ),
+]
+HubId = Annotated[
+    Text,
+    _matching(
+        r"[\w-][\w.-]*/[\w-][\w.-]*",
+        "a namespaced Hub id, owner/name (huggingface_hub >= 1 refuses bare names)",
+    ),
+]
+
+
+class Row(BaseModel):
+    """A registry row: immutable, and without unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_keys(cls, value: Any) -> Any:
+        """Name the nearest key: pydantic's own error of a union cannot."""
+        for key in value if isinstance(value, Mapping) else ():
+            if key not in cls.model_fields:
+                raise ValueError(f"unknown key {key!r}. {nearest(key, cls.model_fields)}")
+        return value
+
+
+class HubSource(Row):
+    """A data set repository of the Hugging Face Hub.
+
+    Attributes:
+        hub: Namespaced repository id; bare ids fail with huggingface_hub >= 1.
+        config: Configuration; ``{code}`` stands for the language's code in this data set.
+        first_files: Use only the first files of each split (for very large corpora).
+        revision: Branch to take the files from, where ``main`` holds none (data sets whose
+            main branch is a loading script: ``refs/convert/parquet``). The lock pins its commit.
+    """
+
+    kind: Literal["hub"] = "hub"
+    hub: HubId
+    config: PlainName
+    first_files: PositiveInt | None = None
+    revision: str | None = None
+
+
+class UrlSource(Row):
+    """Plain files by URL, whole or as members of an archive.
+
+    Attributes:
+        urls: URL of each file or archive (``{code}`` allowed), by the name it is stored under.
+        members: For archives: the stored name of each member wanted, by its path in the archive
+            (``{code}`` allowed in both).
+        sha256: Known checksums by stored name; what is missing is resolved once into the lock.
+    """
+
+    kind: Literal["url"] = "url"
+    urls: dict[PlainName, Annotated[CodeTemplate, _matching(r"https?://.+", "a URL")]]
+    members: dict[CodeTemplate, PlainName] = {}
+    sha256: dict[str, Annotated[str, _matching(r"[0-9a-f]{64}", "a sha256 in hex")]] = {}
+
+
+class FileSource(Row):
+    """Files that the user supplies (study key ``files``), e.g. for a licence's sake.
+
+    Attributes:
+        files: File names in the user's folder; ``{code}`` allowed.
+        hint: How the user comes by them.
+    """
+
+    kind: Literal["files"] = "files"
+    files: tuple[PlainName, ...]
+    hint: str
+
+
+class ToySource(Row):
+    """A data set of the synthetic languages, made by :mod:`xstilts.toyworld`."""
+
+    kind: Literal["toyworld"] = "toyworld"
+    toyworld: str
+
+
+def _source_kind(value: Any) -> str | None:
+    """Which source a mapping means: by its ``kind``, else by the key that only it has."""
+    if not isinstance(value, Mapping):
+        return getattr(value, "kind", None)
+    keys = {"hub": "hub", "urls": "url", "files": "files", "toyworld": "toyworld"}
+    return value.get("kind") or next((keys[key] for key in keys if key in value), None)
+
+
+Source = Annotated[
+    Annotated[HubSource, Tag("hub")]
+    | Annotated[UrlSource, Tag("url")]
+    | Annotated[FileSource, Tag("files")]
+    | Annotated[ToySource, Tag("toyworld")],
+    Discriminator(
+        _source_kind,
+        custom_error_type="source_kind",
+        custom_error_message="a source is a mapping with a key hub, urls, files or toyworld",
+    ),
+]
+
+
+class Each(Row):
+    """A list field: one template per item of a list column, or per fixed column.
+
+    Attributes:
+        each: The list column; ``{each}`` in the template is its item.
+        template: Template of one item.
+    """
+
+    each: str
+    template: str = "{each}"
+
+
+def _field_kind(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return "list"
+    return "each" if isinstance(value, Mapping | Each) else "text"
+
+
+FieldSource = Annotated[
+    Annotated[str, Tag("text")]
+    | Annotated[tuple[str, ...], Tag("list")]
+    | Annotated[Each, Tag("each")],
+    Discriminator(_field_kind),
+]
+
+
+def _language_codes(value: Any) -> Any:
+    """A list of languages is short for a mapping of each language to itself."""
+    return {code: code for code in value} if isinstance(value, list | tuple) else value
+
+
+class PrefixFilter(Row):
+    """Keep only rows whose column starts with a prefix (TyDiQA's language is in the id)."""
+
+    column: str
+    prefix: CodeTemplate
+
+
+#: Keys of a data set's row that decide how its source is read; `splits` come per language.
+_READING = {
+    *("format", "layout", "holdout", "fields", "labels", "labels_file"),
+    *("label_values", "drop_labels", "where", "strip"),
+}
+
+
+class DatasetRow(Row):
+    """One data set in one format.
+
+    Attributes:
+        name: The row's key.
+        title: The name as papers write it.
+        format: One of the six formats.
+        source: Where the bytes come from.
+        layout: How source files are read: ``parquet`` (also Hub JSONL), ``lines`` (one text a
+            line), ``ccg`` (jiant's text TAB tags), ``bucc`` (id TAB sentence, and gold pairs).
+        languages: ISO code to the code that templates use for it.
+        splits: Canonical split to the source's split: the split's name on the Hub, or the name
+            of a file (layout ``bucc``: what precedes ``.{code}``, ``.en`` and ``.gold``).
+        only: The languages that have a split, where not all of them have it.
+        holdout: Share of the training rows, chosen by a hash of the row's text, that becomes the
+            English dev set where the source has none apart from the test set.
+        fields: Canonical field to a column name, a template with ``{column}`` (dots reach into
+            structs), a list of templates, or an :class:`Each`.
+        labels: Label names in their canonical order (index = class id).
+        labels_file: A supplied JSON file ``{label: id}`` that holds the label set instead.
+        label_values: Source value to label name, where the column carries no class names.
+        drop_labels: Source values that mark an unlabelled row, with the reason.
+        where: Row filter by prefix.
+        strip: Strip white space from texts (Tatoeba rows keep their newline on the Hub).
+        rows: Known row counts per language and canonical split, before anything is dropped or
+            held out; what a language does not say itself stands under ``*``. Gold pairs for
+            sentence retrieval.
+        licence: Licence of the data.
+        notes: Known faults.
+    """
+
+    name: Name
+    title: str
+    format: Format
+    source: Source
+    layout: Literal["parquet", "lines", "ccg", "bucc"] = "parquet"
+    languages: Annotated[dict[Name, PlainName], BeforeValidator(_language_codes)]
+    splits: dict[Split, PlainName]
+    only: dict[Split, tuple[Name, ...]] = {}
+    holdout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    fields: dict[str, FieldSource]
+    labels: tuple[Text, ...] | None = None
+    labels_file: PlainName | None = None
+    label_values: dict[Text, Text] = {}
+    drop_labels: dict[Text, Text] = {}
+    where: PrefixFilter | None = None
+    strip: bool = False
+    rows: dict[Text, dict[Split, PositiveInt]] = {}
+    licence: str
+    notes: str = ""
+
+    def splits_of(self, language: str) -> dict[Split, str]:
+        """Canonical splits that a language has, each with the source's split (codes filled in).
+
+        A dev set that is held out from the training rows is not among them.
+        """
+        code = self.languages[language]
+        return {
+            split: name.replace("{code}", code)
+            for split, name in self.splits.items()
+            if language in self.only.get(split, self.languages)
+        }
+
+    def known_rows(self, language: str) -> dict[Split, int]:
+        """Known row counts of the splits that a language has; empty where unknown."""
+        known = {**self.rows.get("*", {}), **self.rows.get(language, {})}
+        return {split: known[split] for split in self.splits_of(language) if split in known}
+
+    def config(self, language: str) -> str:
+        """The source's configuration (or folder name) that holds a language."""
+        code = self.languages[language]
+        if isinstance(self.source, HubSource):
+            return self.source.config.replace("{code}", code)
+        return code
+
+    def reading(self, language: str) -> dict[str, Any]:
+        """What decides how a language's source files become canonical rows, as JSON values."""
+        read = self.model_dump(mode="json", include=_READING)
+        if self.where is not None:
+            prefix = self.where.prefix.replace("{code}", self.languages[language])
+            read["where"] = {"column": self.where.column, "prefix": prefix}
+        return read | {"splits": self.splits_of(language)}
+
+    @model_validator(mode="after")
+    def _check_fields(self) -> DatasetRow:
+        required, given = FIELDS[self.format], set(self.fields)
+        optional = {"id", "text_b"} if self.format == "sequence_classification" else {"id"}
+        for name in sorted(given - required - optional):
+            hint = nearest(name, required | optional)
+            raise ValueError(f"fields: a {self.format} data set has no field {name!r}. {hint}")
+        if missing := sorted(required - given):
+            raise ValueError(f"fields of a {self.format} data set are missing: {missing}")
+        for field in self.fields.values():
+            for template in _templates(field):
+                _check_template(template)
+        if self.format in LABELLED and not (self.labels or self.labels_file):
+            raise ValueError("labels are missing: give them in the order of their class ids")
+        return self
+
+    @model_validator(mode="after")
+    def _check_labels(self) -> DatasetRow:
+        labels = self.labels or ()
+        if repeated := {label for label in labels if labels.count(label) > 1}:
+            raise ValueError(f"labels: {min(repeated)!r} stands there twice")
+        if labels:
+            _refer("label_values", self.label_values.values(), labels)
+        return self
+
+    @model_validator(mode="after")
+    def _check_languages(self) -> DatasetRow:
+        if not self.languages or not self.splits:
+            raise ValueError("languages and splits cannot be empty")
+        _refer("only", self.only, self.splits)
+        for split, languages in self.only.items():
+            _refer(f"only.{split}", languages, self.languages)
+        _refer("rows", self.rows, [*self.languages, "*"])
+        for language, counts in self.rows.items():
+            _refer(f"rows.{language}", counts, self.splits)
+        if self.holdout and ("train" not in self.splits or "dev" in self.splits):
+            raise ValueError(
+                "holdout makes a dev set from train: expected a train and no dev split"
+            )
+        return self
+
+
+def _templates(field: str | tuple[str, ...] | Each) -> tuple[str, ...]:
+    if isinstance(field, Each):
+        return (field.template,)
+    return (field,) if isinstance(field, str) else field
+
+
+def _refer(key: str, names: Iterable[str], valid: Iterable[str]) -> None:
+    """Raise unless every name under a key is one of the row's own."""
+    known = list(valid)
+    for name in names:
+        if name not in known:
+            raise ValueError(f"{key}: {name!r} is not in this row. {nearest(name, known)}")
+
+
+class TaskRow(Row):
+    """Something to train on: one or several data sets with one head.
+
+    Attributes:
+        title: The name as papers write it.
+        datasets: Data sets, all of one format; several share the head (ANLI+ is five).
+        language: Language of the training data.
+        intermediate: Whether it is one of the paper's nine intermediate tasks.
+    """
+
+    name: Name
+    title: str
+    datasets: Annotated[tuple[Name, ...], Field(min_length=1)]
+    language: Name = "en"
+    intermediate: bool = False
+
+    @model_validator(mode="after")
+    def _check_name(self) -> TaskRow:
+        if "-then-" in self.name:
+            raise ValueError("'-then-' joins the tasks of one target: it cannot be in a name")
+        return self
+
+
+class TargetRow(Row):
+    """What is evaluated, per language.
+
+    Attributes:
+        title: The name as papers write it.
+        train: Tasks to fine-tune on, one after the other (XCOPA: SIQa, then COPA); empty where
+            the intermediate encoder is used as it is (retrieval).
+        dataset: The data set whose test split is predicted.
+        metric: Main metric: accuracy, seqeval_f1, squad_f1, mlqa_f1, bucc_f1, tatoeba_accuracy.
+        group: XTREME's group of the target.
+        benchmark: Benchmarks that contain it.
+        languages: Languages of the target; default: all of its data set.
+    """
+
+    name: Name
+    title: str
+    train: tuple[Name, ...] = ()
+    dataset: Name
+    metric: Metric
+    group: Group
+    benchmark: tuple[Name, ...] = ()
+    languages: Annotated[tuple[Name, ...], Field(min_length=1)] | None = None
+
+
+class ScratchModel(Row):
+    """Size of a model that the workflow pretrains itself.
+
+    Attributes:
+        layers: Number of transformer blocks.
+        hidden: Hidden size.
+        heads: Attention heads.
+        intermediate: Size of the feed-forward layer.
+        vocab_size: Sub-word vocabulary, special tokens included.
+    """
+
+    layers: PositiveInt
+    hidden: PositiveInt
+    heads: PositiveInt
+    intermediate: PositiveInt
+    vocab_size: PositiveInt
+
+    @model_validator(mode="after")
+    def _check(self) -> ScratchModel:
+        if self.hidden % self.heads:
+            raise ValueError(f"hidden ({self.hidden}) is not a multiple of heads ({self.heads})")
+        return self
+
+
+class ModelRow(Row):
+    """A pretrained multilingual encoder, or the plan of one.
+
+    Attributes:
+        title: The name as papers write it.
+        architecture: Architecture family in transformers.
+        hub: Namespaced repository id, for a pretrained model.
+        scratch: Size, for a model pretrained by the workflow.
+        layers: Number of transformer blocks.
+        max_length: Longest input in sub-words, special tokens included.
+        retrieval_layer: Hidden state used for retrieval (0 = embeddings). XTREME takes 14 of 24
+            for XLM-R Large and 8 of 12 for mBERT (scripts/run_tatoeba.sh).
+        parameters: Parameters of the encoder (embeddings and blocks, no pooler or head).
+        licence: Licence of the weights.
+    """
+
+    name: Name
+    title: str
+    architecture: Architecture
+    hub: HubId | None = None
+    scratch: ScratchModel | None = None
+    layers: PositiveInt
+    max_length: PositiveInt
+    retrieval_layer: int
+    parameters: PositiveInt | None = None
+    licence: str
+
+    @model_validator(mode="after")
+    def _check(self) -> ModelRow:
+        if (self.hub is None) == (self.scratch is None):
+            raise ValueError("a model has either a hub id or a scratch size")
+        if self.scratch is not None and self.scratch.layers != self.layers:
+            raise ValueError(f"layers is {self.layers} here and {self.scratch.layers} in scratch")
+        if not 0 <= self.retrieval_layer <= self.layers:
+            raise ValueError(f"retrieval_layer is not one of 0..{self.layers}")
+        return self
+
+
+class LanguageRow(Row):
+    """A language.
+
+    Attributes:
+        code: ISO 639-1 code where there is one, as XTREME uses it; the row's key.
+        name: English name.
+        script: ISO 15924 code of the script in the benchmark's data.
+        family: Top-level family.
+        lang2vec: ISO 639-3 code that lang2vec (URIEL) knows it by; null for synthetic ones.
+    """
+
+    code: Name
+    name: str
+    script: Annotated[Text, _matching(r"[A-Z][a-z]{3}", "an ISO 15924 code such as Latn")]
+    family: str
+    lang2vec: Annotated[Text, _matching(r"[a-z]{3}", "an ISO 639-3 code such as deu")] | None
+    synthetic: bool = False

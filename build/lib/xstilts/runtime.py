@@ -1,0 +1,39 @@
+"""What a stage may know that decides no byte: folders, batch sizes of evaluation, threads, log interval."""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+VARIABLE = "XSTILTS_RUNTIME"
+
+
+class Runtime(BaseModel):
+    """Settings of one process; passed in the environment as JSON (`XSTILTS_RUNTIME`).
+
+    Attributes:
+        mirror: Local folder in the Hub's layout, used instead of the Hub.
+        files: Folders of user-supplied files, by data set or model.
+        eval_batch_tokens: Tokens in one batch of evaluation, padding included.
+        threads: Threads of torch; 0 = as many as the job was given.
+        log_seconds: Seconds between two progress lines.
+        state: Folder of resumable states.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    mirror: Path | None = None
+    files: dict[str, Path] = {}
+    eval_batch_tokens: int = 16384
+    threads: int = 0
+    log_seconds: float = 15.0
+    state: Path = Path("state")
+
+
+@cache
+def runtime() -> Runtime:
+    """The settings of this process."""
+    return Runtime.model_validate_json(os.environ.get(VARIABLE, "{}"))

@@ -1,0 +1,1 @@
+"""The toy world: synthetic languages at planted distances from one another."""

@@ -1,0 +1,1 @@
+"""Training: one engine for pretraining, intermediate training and fine-tuning."""

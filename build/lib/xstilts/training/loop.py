@@ -1,0 +1,337 @@
+"""The training loop: one for pretraining, intermediate training and fine-tuning."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from xstilts.data.token_store import Arrays, TokenStore
+from xstilts.errors import InputError
+from xstilts.formats.head import Batch, TrainedFormat
+from xstilts.progress import Progress
+from xstilts.training.batches import LanguageBatches, ShuffledBatches, micro_batches
+from xstilts.training.model import Model
+from xstilts.training.settings import Training
+from xstilts.training.state import State
+
+#: Seconds between two saved states.
+SAVE_SECONDS = 600.0
+
+
+class Interrupted(Exception):
+    """The training was asked to stop; its state is saved."""
+
+
+@dataclass(frozen=True)
+class TrainTask:
+    """One task of a training.
+
+    Attributes:
+        name: Name of its head.
+        format: Its format.
+        train: Training data.
+        dev: Development data; None where weights are not selected on it.
+        batches: Units of its k-th step.
+        lengths: Longest row of every training unit, in sub-words: [units].
+        rows: Rows of every training unit: [units].
+    """
+
+    name: str
+    format: TrainedFormat
+    train: TokenStore
+    dev: TokenStore | None
+    batches: ShuffledBatches | LanguageBatches
+    lengths: NDArray[np.int64]
+    rows: NDArray[np.int64]
+
+
+@dataclass
+class Counters:
+    """What the loop remembers beside weights: all of it is saved with the state."""
+
+    step: int = 0
+    done: list[int] = field(default_factory=list)
+    best_step: int = -1
+    best_score: float = float("-inf")
+    waited: int = 0
+    tokens: int = 0
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+
+def train(
+    model: Model,
+    tasks: list[TrainTask],
+    order: NDArray[np.int64],
+    settings: Training,
+    seed: int,
+    state: State,
+    progress: Progress,
+) -> Counters:
+    """Train a model in place; at the end it holds the weights that `settings.select` names.
+
+    Args:
+        model: The model, with one head per task.
+        tasks: The tasks.
+        order: Task of every optimiser step: [steps].
+        settings: Hyper-parameters.
+        seed: Seed of dropout and masking.
+        state: Where to save and resume.
+        progress: Where to tell of it.
+
+    Returns:
+        The counters at the end.
+
+    Raises:
+        Interrupted: After SIGTERM; the state is saved.
+        InputError: If the loss is not a number.
+    """
+    return _Loop(model, tasks, order, settings, seed, state, progress).run()
+
+
+class _Loop:
+    def __init__(
+        self,
+        model: Model,
+        tasks: list[TrainTask],
+        order: NDArray[np.int64],
+        settings: Training,
+        seed: int,
+        state: State,
+        progress: Progress,
+    ) -> None:
+        from accelerate import Accelerator
+
+        precision = "bf16" if settings.precision == "bf16" else "no"
+        self.accelerator = Accelerator(
+            mixed_precision=precision, cpu=not torch.cuda.is_available()
+        )
+        self.tasks, self.order, self.settings, self.seed = tasks, order, settings, seed
+        self.state, self.progress = state, progress
+        optimizer = make_optimizer(model, settings)
+        self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
+        self.counters = Counters(done=[0] * len(tasks))
+        self.saved = time.monotonic()
+        self.stop = False
+
+    def run(self) -> Counters:
+        self._resume()
+        previous = signal.signal(signal.SIGTERM, self._ask_to_stop)
+        try:
+            self._steps()
+        finally:
+            signal.signal(signal.SIGTERM, previous)
+        if self.settings.select == "best" and self._selects():
+            self._load_best()
+        return self.counters
+
+    def _steps(self) -> None:
+        counters = self.counters
+        while counters.step < len(self.order) and not self._exhausted():
+            loss = self._step(int(self.order[counters.step]))
+            counters.step += 1
+            last = counters.step == len(self.order)
+            if counters.step % self.settings.evaluate_every == 0 or last:
+                self._evaluate(loss)
+            self.progress.step(counters.step, f"loss {loss:.3f}")
+            if self.stop or time.monotonic() - self.saved > SAVE_SECONDS:
+                self._save()
+            if self.stop:
+                raise Interrupted
+
+    def _ask_to_stop(self, *_: Any) -> None:
+        self.stop = True
+
+    def _exhausted(self) -> bool:
+        patience = self.settings.patience
+        return patience is not None and self._selects() and self.counters.waited >= patience
+
+    # ---- one step
+
+    def _step(self, index: int) -> float:
+        task, counters = self.tasks[index], self.counters
+        set_lr(self.optimizer, self.settings, counters.step, len(self.order))
+        # Dropout and masking of a step depend on nothing but the seed and the step.
+        torch.manual_seed(_mix(self.seed, counters.step))
+        rng = np.random.default_rng([self.seed, 2, counters.step])
+        ids = task.batches[counters.done[index]]
+        budget = self.settings.micro_batch_tokens
+        parts = [
+            task.format.collate(task.train, part, rng)
+            for part in micro_batches(ids, task.lengths, task.rows, budget)
+        ]
+        self.model.train()
+        total = self._backward(task, parts)
+        self.accelerator.clip_grad_norm_(self.model.parameters(), self.settings.max_grad_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        counters.done[index] += 1
+        counters.tokens += int(sum(part["attention_mask"].sum() for part in parts))
+        return total
+
+    def _backward(self, task: TrainTask, parts: list[Arrays]) -> float:
+        """Gradients of the mean loss over the whole batch, however it is cut; that loss."""
+        sums, count = [], 0
+        for part in parts:
+            batch = self._to_device(part)
+            with self.accelerator.autocast():
+                outputs = self.model(batch, task.name)
+            summed, number = task.format.loss(outputs, batch)
+            count += int(number)
+            if len(parts) == 1:
+                self.accelerator.backward(summed / max(count, 1))
+            else:
+                self.accelerator.backward(summed)
+            sums.append(summed.detach())
+        if len(parts) > 1:
+            for parameter in self.model.parameters():
+                if parameter.grad is not None:
+                    parameter.grad /= max(count, 1)
+        loss = float(torch.stack(sums).sum()) / max(count, 1)
+        if not np.isfinite(loss):
+            raise InputError(
+                task.name,
+                f"the loss is not a number at step {self.counters.step}",
+                hint="Lower training's learning_rate for this task, or raise its warmup",
+            )
+        return loss
+
+    def _to_device(self, arrays: Arrays) -> Batch:
+        device = self.accelerator.device
+        return {name: torch.from_numpy(array).to(device) for name, array in arrays.items()}
+
+    # ---- selection on dev
+
+    def _selects(self) -> bool:
+        return any(task.dev is not None for task in self.tasks)
+
+    def _evaluate(self, loss: float) -> None:
+        counters = self.counters
+        scores = {task.name: self._dev_score(task) for task in self.tasks if task.dev is not None}
+        entry = {"step": counters.step, "loss": loss, "dev": scores}
+        counters.history.append(entry)
+        if not scores:
+            return
+        mean = sum(scores.values()) / len(scores)
+        if mean > counters.best_score:
+            counters.best_score, counters.best_step, counters.waited = mean, counters.step, 0
+            if self.settings.select == "best":
+                self._save_best()
+        else:
+            counters.waited += 1
+
+    @torch.no_grad()
+    def _dev_score(self, task: TrainTask) -> float:
+        assert task.dev is not None
+        self.model.eval()
+        lengths, rows = task.format.unit_lengths(task.dev), task.format.unit_rows(task.dev)
+        ids = np.arange(len(lengths))[: self.settings.evaluate_examples]
+        sums = torch.zeros(2, dtype=torch.float64)
+        for part in micro_batches(ids, lengths, rows, self.settings.micro_batch_tokens):
+            batch = self._to_device(task.format.collate(task.dev, part, np.random.default_rng(0)))
+            with self.accelerator.autocast():
+                outputs = self.model(batch, task.name)
+            sums += task.format.dev_sums(outputs, batch, task.dev.meta.labels)
+        return float(sums[0] / sums[1]) if sums[1] else 0.0
+
+    # ---- state
+
+    def _weights(self) -> dict[str, torch.Tensor]:
+        return dict(self.accelerator.unwrap_model(self.model).state_dict())
+
+    def _save_best(self) -> None:
+        best = self.state.folder / "best.pt"
+        draft = best.with_suffix(".tmp")
+        torch.save({"step": self.counters.step, "weights": self._weights()}, draft)
+        draft.rename(best)
+
+    def _load_best(self) -> None:
+        best = torch.load(self.state.folder / "best.pt", weights_only=True, map_location="cpu")
+        if best["step"] != self.counters.best_step:
+            raise InputError(
+                str(self.state.folder / "best.pt"),
+                "holds the weights of another step",
+                expected=str(self.counters.best_step),
+                found=str(best["step"]),
+                hint="Delete the state folder and run snakemake again",
+            )
+        self.accelerator.unwrap_model(self.model).load_state_dict(best["weights"])
+
+    def _save(self) -> None:
+        tensors = {"weights": self._weights(), "optimizer": self.optimizer.state_dict()}
+        if self.settings.select == "best" and self.counters.best_step >= 0:
+            best = self.state.folder / "best.pt"
+            tensors["best"] = torch.load(best, weights_only=True, map_location="cpu")
+        self.state.save(self.counters.step, tensors, vars(self.counters))
+        self.saved = time.monotonic()
+
+    def _resume(self) -> None:
+        found = self.state.load()
+        if found is None:
+            return
+        tensors, values = found
+        self.accelerator.unwrap_model(self.model).load_state_dict(tensors["weights"])
+        self.optimizer.load_state_dict(tensors["optimizer"])
+        self.counters = Counters(**values)
+        if "best" in tensors:
+            # A best of after the saved step belongs to steps that are now repeated.
+            torch.save(tensors["best"], self.state.folder / "best.pt")
+        self.progress.resume(self.counters.step)
+
+
+def _mix(seed: int, step: int) -> int:
+    return int(np.random.SeedSequence([seed, 3, step]).generate_state(1, np.uint64)[0] >> 1)
+
+
+def make_optimizer(model: torch.nn.Module, settings: Training) -> torch.optim.Optimizer:
+    """AdamW; biases and LayerNorms are not decayed (XTREME's and jiant's rule)."""
+    decayed: list[torch.nn.Parameter] = []
+    kept: list[torch.nn.Parameter] = []
+    for name, parameter in model.named_parameters():
+        spared = name.endswith("bias") or "LayerNorm" in name or "layer_norm" in name
+        (kept if spared else decayed).append(parameter)
+    groups = [
+        {"params": decayed, "weight_decay": settings.weight_decay},
+        {"params": kept, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(
+        groups,
+        lr=settings.learning_rate,
+        betas=(0.9, settings.adam_beta2),
+        eps=settings.adam_epsilon,
+        fused=torch.cuda.is_available(),
+    )
+
+
+def learning_rate(settings: Training, step: int, steps: int) -> float:
+    """Linear rise over the warm-up, then linear fall to 0 at the last step."""
+    warm = round(settings.warmup * steps)
+    if step < warm:
+        return settings.learning_rate * (step + 1) / (warm + 1)
+    return settings.learning_rate * (steps - step) / max(1, steps - warm)
+
+
+def set_lr(
+    optimizer: torch.optim.Optimizer,
+    settings: Training,
+    step: int,
+    steps: int,
+    schedule: Callable[[Training, int, int], float] = learning_rate,
+) -> None:
+    """Set the learning rate of a step."""
+    for group in optimizer.param_groups:
+        group["lr"] = schedule(settings, step, steps)
+
+
+def write_history(folder: Path, counters: Counters) -> None:
+    """Write `history.jsonl`: loss and dev scores at every evaluation."""
+    lines = [json.dumps(entry, sort_keys=True) for entry in counters.history]
+    (folder / "history.jsonl").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")

@@ -1,0 +1,211 @@
+"""An encoder with heads: made, loaded, saved.
+
+A checkpoint is a folder that transformers reads: `config.json` and `model.safetensors` are the
+encoder's, `heads.safetensors` and `heads.json` are the heads'.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from xstilts.artifacts.manifest import check_file
+from xstilts.errors import InputError
+from xstilts.formats.head import Batch, trained_format
+
+LM_HEAD = "masked_lm"
+_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+
+
+class Model(nn.Module):
+    """An encoder, heads by task name, and a language-model head where one is trained.
+
+    Args:
+        backbone: The transformers model: an encoder, or one with a language-model head.
+        heads: Heads by name.
+    """
+
+    def __init__(self, backbone: Any, heads: dict[str, nn.Module]) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.heads = nn.ModuleDict(heads)
+
+    @property
+    def encoder(self) -> Any:
+        """The transformers encoder without any head."""
+        return self.backbone.base_model
+
+    def encode(self, batch: Batch) -> Tensor:
+        """Last hidden states [rows, length, hidden]."""
+        inputs = {name: batch[name] for name in _INPUTS if name in batch}
+        return cast("Tensor", self.encoder(**inputs).last_hidden_state)
+
+    def forward(self, batch: Batch, head: str) -> Any:
+        """Outputs of one head for a batch."""
+        hidden = self.encode(batch)
+        if head == LM_HEAD:
+            # Only the chosen positions go through the vocabulary projection.
+            return self._lm_head(hidden[batch["labels"] != -100])
+        return self.heads[head](hidden, batch)
+
+    @property
+    def _lm_head(self) -> Any:
+        return getattr(self.backbone, "lm_head", None) or self.backbone.cls
+
+
+def _quiet() -> None:
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+
+
+def new_backbone(described: dict[str, Any], vocab_size: int, pad_id: int, dropout: float) -> Any:
+    """A masked language model with random weights, of the size that a registry row gives.
+
+    Args:
+        described: The model's row: architecture, scratch size, max_length.
+        vocab_size: Number of sub-words.
+        pad_id: Id of the padding token.
+        dropout: Dropout of hidden states and attention.
+    """
+    from transformers import AutoConfig, AutoModelForMaskedLM
+
+    _quiet()
+    size = described["scratch"]
+    roberta = described["architecture"] == "xlm-roberta"
+    config = AutoConfig.for_model(
+        described["architecture"],
+        vocab_size=vocab_size,
+        hidden_size=size["hidden"],
+        num_hidden_layers=size["layers"],
+        num_attention_heads=size["heads"],
+        intermediate_size=size["intermediate"],
+        # RoBERTa's positions start after the padding id.
+        max_position_embeddings=described["max_length"] + (pad_id + 1 if roberta else 0),
+        type_vocab_size=1 if roberta else 2,
+        hidden_dropout_prob=dropout,
+        attention_probs_dropout_prob=dropout,
+        pad_token_id=pad_id,
+        # cls is 0 and sep is 2 in XLM-R's vocabulary; BERT's configuration has no such ids.
+        bos_token_id=0,
+        eos_token_id=2,
+    )
+    return AutoModelForMaskedLM.from_config(config)
+
+
+def load_backbone(folder: Path, *, language_model: bool) -> Any:
+    """Read an encoder from a checkpoint or a base model, after checking its bytes.
+
+    Raises:
+        InputError: If the weights are no safetensors or do not fit the configuration.
+    """
+    from transformers import AutoModel, AutoModelForMaskedLM
+
+    _quiet()
+    for name in ("config.json", "model.safetensors"):
+        check_file(folder, name)
+    options: dict[str, Any] = {"use_safetensors": True, "trust_remote_code": False}
+    options |= {"local_files_only": True, "dtype": torch.float32}
+    try:
+        if language_model:
+            return AutoModelForMaskedLM.from_pretrained(folder, **options)
+        return AutoModel.from_pretrained(folder, add_pooling_layer=False, **options)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise InputError(
+            str(folder / "model.safetensors"),
+            f"cannot be loaded as the model that config.json describes ({error})",
+            hint="Delete the folder and fetch or train it again",
+        ) from error
+
+
+def make_heads(
+    wanted: dict[str, tuple[str, tuple[str, ...] | None]], config: Any, dropout: float
+) -> dict[str, nn.Module]:
+    """New heads with random weights.
+
+    Args:
+        wanted: Format and labels of each head, by name.
+        config: The encoder's configuration.
+        dropout: Dropout of the heads.
+    """
+    heads = {}
+    for name, (format_name, labels) in wanted.items():
+        head = trained_format(format_name).make_head(config, labels, dropout)
+        for module in head.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.normal_(module.weight, std=config.initializer_range)
+                nn.init.zeros_(module.bias)
+        heads[name] = head
+    return heads
+
+
+def load_head(folder: Path, name: str, config: Any, dropout: float) -> nn.Module:
+    """Read one head of a checkpoint.
+
+    Raises:
+        InputError: If the checkpoint has no such head.
+    """
+    from safetensors.torch import load_file
+
+    known = head_descriptions(folder)
+    if name not in known:
+        raise InputError(
+            str(folder / "heads.json"),
+            f"the checkpoint has no head {name!r}",
+            found=", ".join(known) or "none",
+        )
+    format_name, labels = known[name]
+    head = trained_format(format_name).make_head(config, labels, dropout)
+    tensors = load_file(check_file(folder, "heads.safetensors"))
+    prefix = f"{name}."
+    head.load_state_dict(
+        {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+    )
+    return head
+
+
+def head_descriptions(folder: Path) -> dict[str, tuple[str, tuple[str, ...] | None]]:
+    """Format and labels of each head of a checkpoint, by name."""
+    path = folder / "heads.json"
+    if not path.exists():
+        return {}
+    content = json.loads(path.read_text(encoding="utf-8"))
+    return {
+        name: (head["format"], tuple(head["labels"]) if head["labels"] else None)
+        for name, head in content.items()
+    }
+
+
+def save_model(
+    model: Model,
+    folder: Path,
+    described: dict[str, tuple[str, tuple[str, ...] | None]],
+    *,
+    whole: bool = False,
+) -> None:
+    """Write a checkpoint.
+
+    Args:
+        model: The model.
+        folder: Where to.
+        described: Format and labels of each head.
+        whole: Keep the language-model head with the encoder (base models).
+    """
+    from safetensors.torch import save_file
+
+    _quiet()
+    (model.backbone if whole else model.encoder).save_pretrained(folder)
+    if described:
+        tensors = {key: value.contiguous().cpu() for key, value in model.heads.state_dict().items()}
+        save_file(tensors, folder / "heads.safetensors")
+    content = {
+        name: {"format": format_name, "labels": list(labels) if labels else None}
+        for name, (format_name, labels) in described.items()
+    }
+    text = json.dumps(content, sort_keys=True, ensure_ascii=False, indent=1) + "\n"
+    (folder / "heads.json").write_text(text, encoding="utf-8")

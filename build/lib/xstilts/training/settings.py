@@ -1,0 +1,55 @@
+"""Hyper-parameters of one training."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from xstilts.validation import Strict
+
+Positive = Annotated[int, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Training(Strict):
+    """Hyper-parameters of one training.
+
+    Attributes:
+        learning_rate: Peak learning rate of AdamW.
+        batch_size: Examples of one optimiser step (effective batch).
+        epochs: Passes over the training data; ignored where ``max_steps`` is given.
+        max_steps: Optimiser steps.
+        warmup: Share of the steps over which the learning rate rises linearly from 0.
+        weight_decay: Decay of all weights but biases and LayerNorms.
+        adam_epsilon: AdamW's epsilon.
+        adam_beta2: AdamW's second beta.
+        max_grad_norm: Gradients are clipped to this norm.
+        dropout: Dropout of the heads; the encoder keeps its own configuration.
+        evaluate_every: Steps between evaluations on the source language's dev set.
+        evaluate_examples: Only the first so many dev examples are used; null for all.
+        patience: Evaluations without improvement before training stops; null for never.
+        select: Which weights are published: the best on dev, or the last.
+        micro_batch_tokens: Most tokens, padding included, in one forward pass; a batch above it
+            is accumulated.
+        precision: Computation in 32-bit floats or bfloat16 autocast.
+        threads: CPU threads; more of them change the order of sums and so the bytes.
+    """
+
+    learning_rate: Annotated[float, Field(gt=0, lt=1)] = 1e-5
+    batch_size: Positive = 32
+    epochs: Annotated[float, Field(gt=0)] = 3.0
+    max_steps: Positive | None = None
+    warmup: Share = 0.1
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    adam_epsilon: Annotated[float, Field(gt=0)] = 1e-8
+    adam_beta2: Annotated[float, Field(gt=0, lt=1)] = 0.999
+    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    dropout: Share = 0.1
+    evaluate_every: Positive = 1000
+    evaluate_examples: Positive | None = 500
+    patience: Positive | None = 30
+    select: Literal["best", "last"] = "best"
+    micro_batch_tokens: Positive = 8192
+    precision: Literal["fp32", "bf16"] = "fp32"
+    threads: Positive = 1
