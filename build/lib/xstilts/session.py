@@ -18,7 +18,7 @@ from xstilts.data.resolve import Wanted, resolve
 from xstilts.errors import InputError
 from xstilts.plan import Plan, make_plan
 from xstilts.registry import Registry, load_registry
-from xstilts.runtime import Runtime
+from xstilts.runtime import VARIABLE, Runtime
 from xstilts.validation import read_yaml
 
 MIRROR_VARIABLE = "XSTILTS_MIRROR"
@@ -100,6 +100,14 @@ class Session:
 
     # ---- for the rules
 
+    def export(self) -> None:
+        """Set what the stages find in their environment; none of it decides a byte."""
+        os.environ[VARIABLE] = self.runtime_json
+        # `xstilts` of the environment that runs Snakemake, if there is none on the path.
+        own = str(Path(sys.executable).parent)
+        if own not in os.environ["PATH"].split(os.pathsep):
+            os.environ["PATH"] += os.pathsep + own
+
     @property
     def constraints(self) -> dict[str, str]:
         """Regular expressions of the wildcards: the study's own names and nothing else."""
@@ -128,7 +136,7 @@ class Session:
             Lines that say what was resolved and what changed.
         """
         path = _lock_path(self.study, self.root)
-        os.environ["XSTILTS_RUNTIME"] = self.runtime_json
+        os.environ[VARIABLE] = self.runtime_json
         lock, changes = resolve(self._wanted(), read_lock(path), refresh=refresh)
         write_lock(path, lock)
         return [*map(str, changes), f"{path}: {len(lock.datasets)} data sets, {len(lock.models)} models"]
