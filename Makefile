@@ -20,7 +20,7 @@ $(READY): envs/dev.lock.txt pyproject.toml
 	touch $@
 
 demo: $(READY) ## Run the default study end to end: offline, CPU, minutes
-	snakemake --cores $(CORES) --quiet all --rerun-incomplete
+	snakemake --cores $(CORES) --scheduler greedy --quiet all --rerun-incomplete
 
 test: $(READY) ## Run the fast tests
 	pytest -m "not slow" -n $(CORES)

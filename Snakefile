@@ -36,7 +36,7 @@ workdir: RESULTS
 rule all:
     input:
         manifest(TABLES),
-        PLAN.missing_files(SESSION.results),
+        lost_files(),
 
 
 onsuccess:

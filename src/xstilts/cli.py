@@ -35,6 +35,8 @@ STAGES = {
 }
 #: Stages that need no pandas. pyarrow imports it unasked, which is half of their time.
 LIGHT = {"fetch", "prepare", "tokenizer", "tokens", "testset", "check", "score"}
+#: Short stages that tell nothing of their own.
+UNTOLD = {"fetch", "prepare", "tokenizer", "tokens", "testset", "fetch_model"}
 #: Stages that may use the network.
 ONLINE = {"fetch", "fetch_model", "tokenizer"}
 
@@ -78,7 +80,14 @@ def run_stage(stage: str, spec: Mapping[str, Any], out: Path) -> None:
     run: Callable[[Mapping[str, Any], Path], None] = getattr(
         importlib.import_module(module), function
     )
-    run(spec, out)
+    if stage in UNTOLD:
+        from xstilts.progress import Progress
+
+        progress = Progress(stage, out.as_posix())
+        run(spec, out)
+        progress.done()
+    else:
+        run(spec, out)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -8,11 +8,33 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Discriminator, Field, Tag
 
 from xstilts.errors import InputError
 from xstilts.training.settings import Positive, Share
 from xstilts.validation import Name, Strict, Text, parse, read_yaml
+
+
+def _one_or_many(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+#: Names; one may stand without brackets.
+Names = Annotated[tuple[Name, ...], Field(min_length=1), BeforeValidator(_one_or_many)]
+#: Language codes, likewise.
+Codes = Annotated[tuple[Text, ...], Field(min_length=1), BeforeValidator(_one_or_many)]
+
+
+def _is_all(value: Any) -> str:
+    return "all" if value == "all" else "tagged-codes"
+
+
+#: Language codes, or all that there are. The tags keep errors of one form out of the other.
+Languages = Annotated[
+    Annotated[Literal["all"], Tag("all")] | Annotated[Codes, Tag("tagged-codes")],
+    Discriminator(_is_all),
+]
+
 
 class Encoding(Strict):
     """How texts become sub-words.
@@ -39,8 +61,8 @@ class ContinuedMlm(Strict):
         exponent: Languages are drawn in proportion to their size to this power.
     """
 
-    corpus: tuple[Name, ...]
-    languages: Literal["all"] | tuple[Text, ...] = "all"
+    corpus: Names
+    languages: Languages = "all"
     share: Annotated[float, Field(gt=0, lt=1)] = 0.1
     exponent: Share = 0.3
 
@@ -55,7 +77,7 @@ class Recipe(Strict):
         training: Hyper-parameters that differ for this recipe.
     """
 
-    tasks: tuple[Name, ...] = ()
+    tasks: Annotated[tuple[Name, ...], BeforeValidator(_one_or_many)] = ()
     sampling: Literal["proportional", "uniform"] = "proportional"
     mlm: ContinuedMlm | None = None
     training: dict[str, Any] = {}
@@ -103,8 +125,8 @@ class Pretraining(Strict):
         training: Hyper-parameters.
     """
 
-    corpus: tuple[Name, ...]
-    languages: Literal["all"] | tuple[Text, ...] = "all"
+    corpus: Names
+    languages: Languages = "all"
     max_lines: Positive = 100_000
     mask: Annotated[float, Field(gt=0, lt=1)] = 0.15
     exponent: Share = 0.3
@@ -156,22 +178,27 @@ class ToyWorld(Strict):
     sizes: dict[str, dict[Literal["train", "dev", "test"], Positive]] = {}
 
 
-def _one_or_many(value: Any) -> Any:
-    return [value] if isinstance(value, str) else value
+def _by_name(value: Any) -> Any:
+    """A list of names is short for a mapping of each name to nothing."""
+    if not isinstance(value, list | tuple):
+        return value
+    for name in value:
+        if isinstance(name, dict | list):
+            raise ValueError(f"a list holds names only, {name!r} is none; use a mapping")
+        if list(value).count(name) > 1:
+            raise ValueError(f"{name!r} stands there twice")
+    return dict.fromkeys(value)
 
 
 def _recipes(value: Any) -> Any:
     """A list of recipe names is short for recipes of one task each; a task needs no body."""
-    if isinstance(value, list | tuple):
-        value = {name: None for name in value}
+    value = _by_name(_one_or_many(value))
     if not isinstance(value, dict):
         return value
-    filled = {}
-    for name, body in value.items():
-        if body is None:
-            body = {} if name == "none" else {"tasks": [name]}
-        filled[name] = body
-    return filled
+    return {
+        name: body if body is not None else ({} if name == "none" else {"tasks": [name]})
+        for name, body in value.items()
+    }
 
 
 class TargetChoice(Strict):
@@ -182,19 +209,13 @@ class TargetChoice(Strict):
         without: All but these (a mirror may lack some).
     """
 
-    languages: tuple[Text, ...] | None = None
-    without: tuple[Text, ...] = ()
+    languages: Codes | None = None
+    without: Annotated[tuple[Text, ...], BeforeValidator(_one_or_many)] = ()
 
 
 def _targets(value: Any) -> Any:
     """A list of names is short for targets in all of the study's languages."""
-    if isinstance(value, str):
-        value = [value]
-    if isinstance(value, list | tuple):
-        if len(set(map(str, value))) < len(value):
-            double = next(name for name in value if list(value).count(name) > 1)
-            raise ValueError(f"{double!r} stands there twice")
-        value = {name: None for name in value}
+    value = _by_name(_one_or_many(value))
     if not isinstance(value, dict):
         return value
     return {name: {} if body is None else body for name, body in value.items()}
@@ -230,11 +251,11 @@ class Study(Strict):
     lock: Path | None = None
     mirror: Path | None = None
     files: dict[str, Path] = {}
-    registry: tuple[Path, ...] = ()
-    models: Annotated[tuple[Name, ...], BeforeValidator(_one_or_many), Field(min_length=1)]
-    recipes: Annotated[dict[Name, Recipe], BeforeValidator(_recipes), Field(min_length=1)]
-    targets: Annotated[dict[Name, TargetChoice], BeforeValidator(_targets), Field(min_length=1)]
-    languages: Literal["all"] | tuple[Text, ...] = "all"
+    registry: Annotated[tuple[Path, ...], BeforeValidator(_one_or_many)] = ()
+    models: Names
+    recipes: Annotated[dict[Name, Recipe], Field(min_length=1), BeforeValidator(_recipes)]
+    targets: Annotated[dict[Name, TargetChoice], Field(min_length=1), BeforeValidator(_targets)]
+    languages: Languages = "all"
     source_language: Text = "en"
     seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (1,)
     pretraining: Pretraining | None = None
@@ -256,7 +277,9 @@ def load_study(content: Any, where: str) -> Study:
         InputError: On the first fault.
     """
     if not isinstance(content, dict):
-        raise InputError(where, "a study is a mapping", found=type(content).__name__)
+        hint = "See config.yaml for a study"
+        found = "nothing" if content is None else type(content).__name__
+        raise InputError(where, "a study is a mapping of keys to values", found=found, hint=hint)
     study = parse(Study, content, where)
     for key in ("models", "seeds", "languages"):
         values = getattr(study, key)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from xstilts.artifacts.fingerprint import fingerprint
-from xstilts.artifacts.manifest import MANIFEST
+from xstilts.artifacts.manifest import MANIFEST, read_manifest
 from xstilts.artifacts.spec import canonical
 from xstilts.config import ContinuedMlm, Encoding, Recipe, Study
 from xstilts.data.lock import Lock
@@ -74,20 +74,29 @@ class Plan:
     jobs: dict[str, Job] = field(default_factory=dict)
 
     def missing_files(self, results: Path) -> list[str]:
-        """Files that published artifacts have lost.
+        """One lost file of each published artifact that has lost any.
 
-        Snakemake looks only at files that some rule asks for; these are asked for by `all`.
+        Snakemake looks only at files that some rule asks for; these are asked for by `all`. One is
+        enough, because an artifact is published whole; two jobs would get in each other's way.
+
+        Raises:
+            InputError: If a manifest is broken.
         """
-        return [
-            f"{job.out}/{name}"
-            for job in self.jobs.values()
-            if job.files and (results / job.out / MANIFEST).exists()
-            for name in sorted(set(job.files) - set(os.listdir(results / job.out)))
-        ]
+        lost = {job.out: _lost(results / job.out, job.files) for job in self.jobs.values()}
+        return [f"{out}/{min(names)}" for out, names in lost.items() if names]
 
     def of(self, stage: str) -> list[Job]:
         """The jobs of one stage."""
         return [job for job in self.jobs.values() if job.stage == stage]
+
+
+def _lost(folder: Path, names: tuple[str, ...]) -> set[str]:
+    """Files that an artifact's manifest lists and that are gone."""
+    if not names or not (folder / MANIFEST).exists():
+        return set()
+    absent = set(names) - set(os.listdir(folder))
+    # Where the job has grown (a language more), what is absent was never there.
+    return absent & read_manifest(folder).files.keys() if absent else set()
 
 
 def make_plan(study: Study, registry: Registry, lock: Lock, where: str) -> Plan:
@@ -128,6 +137,7 @@ def languages_of(study: Study, registry: Registry, target: TargetRow, where: str
             f"target {target.name!r} has none of the study's languages",
             expected=f"at least one of {', '.join(own)}",
             found=", ".join(wanted),
+            hint="Add one of them, or leave the target out",
         )
     return common
 
@@ -161,48 +171,81 @@ class _Planner:
         return Plan(self.study, self.registry, self.where, self.jobs)
 
     def _add(self, job: Job) -> str:
-        self.jobs.setdefault(job.out, job)
+        if self.jobs.setdefault(job.out, job) != job:
+            raise InputError(
+                self.where,
+                f"two different artifacts would have the folder {job.out}",
+                hint="Give the recipe or the task another name",
+            )
         return job.out
 
     # ---- names and settings
 
     def _check_names(self) -> None:
+        self._check_languages()
+        for name, recipe in self.study.recipes.items():
+            self._check_recipe(name, recipe)
+        self._check_sections()
+
+    def _check_languages(self) -> None:
         study, registry = self.study, self.registry
-        if study.languages != "all":
-            for code in study.languages:
-                registry.language(code, f"{self.where}: languages")
         registry.language(study.source_language, f"{self.where}: source_language")
+        own = {
+            code
+            for target in self.targets
+            for code in target.languages or registry.datasets[target.dataset].languages
+        }
+        for code in () if study.languages == "all" else study.languages:
+            registry.language(code, f"{self.where}: languages")
+            if code not in own:
+                place = f"{self.where}: languages"
+                raise InputError(
+                    place, f"no target of the study has {code!r}", hint=nearest(code, own)
+                )
         for target in self.targets:
             languages_of(study, registry, target, self.where)
-        for name, recipe in study.recipes.items():
-            place = f"{self.where}: recipes.{name}"
-            for task in recipe.tasks:
-                registry.task(task, place)
-            if not recipe.tasks and not recipe.mlm and name != "none":
-                raise InputError(
-                    place,
-                    "the recipe has no tasks",
-                    hint="Only the recipe 'none' goes from the model straight to the target",
-                )
-            if name == "none" and (recipe.tasks or recipe.mlm):
-                raise InputError(place, "'none' is the recipe without intermediate training")
+
+    def _check_recipe(self, name: str, recipe: Recipe) -> None:
+        place = f"{self.where}: recipes.{name}"
+        for task in recipe.tasks:
+            self.registry.task(task, place)
+            if recipe.tasks.count(task) > 1:
+                raise InputError(f"{place}.tasks", f"{task!r} stands there twice")
+        if not recipe.tasks and not recipe.mlm and name != "none":
+            raise InputError(
+                place,
+                "the recipe has no tasks",
+                hint="Only the recipe 'none' goes from the model straight to the target",
+            )
+        if name == "none" and (recipe.tasks or recipe.mlm):
+            raise InputError(
+                place,
+                "'none' is the recipe without intermediate training",
+                hint="Give the recipe another name",
+            )
+
+    def _check_sections(self) -> None:
+        """Keys that name a task, a data set or a kind of toy data: none may stand there idle."""
+        study, rows = self.study, self.registry.datasets
         trained = {task for target in self.targets for task in target.train}
         trained |= {task for recipe in study.recipes.values() for task in recipe.tasks}
-        for task in study.training.tasks:
-            if task not in trained:
-                raise InputError(
-                    f"{self.where}: training.tasks.{task}",
-                    "the study trains no such task",
-                    hint=nearest(task, trained),
-                )
-        known = set(registry.datasets) | {row.format for row in registry.datasets.values()}
-        for dataset in study.encoding.datasets:
-            if dataset not in known:
-                raise InputError(
-                    f"{self.where}: encoding.datasets.{dataset}",
-                    "unknown data set or format",
-                    hint=nearest(dataset, known),
-                )
+        kinds = {row.source.toyworld for row in rows.values() if isinstance(row.source, ToySource)}
+        sections: list[tuple[str, Iterable[str], set[str], str]] = [
+            ("training.tasks", study.training.tasks, trained, "the study trains no such task"),
+            (
+                "encoding.datasets",
+                study.encoding.datasets,
+                set(rows) | {row.format for row in rows.values()},
+                "unknown data set or format",
+            ),
+            ("toyworld.sizes", study.toyworld.sizes, kinds, "unknown kind of toy data"),
+            ("files", study.files, {*rows, *self.registry.models}, "unknown data set or model"),
+        ]
+        for key, found, valid, problem in sections:
+            for name in found:
+                if name not in valid:
+                    place = f"{self.where}: {key}.{name}"
+                    raise InputError(place, problem, hint=nearest(name, valid))
 
     def _training(self, stage: str, tasks: Iterable[str], own: dict[str, Any]) -> Training:
         """Settings of one training: default < stage < task (if it is the only one) < its own."""
@@ -243,7 +286,10 @@ class _Planner:
                 expected=f"at most {model.max_length}",
                 found=str(encoding.max_length),
             )
-        if row.format == "question_answering" and encoding.max_query_length > encoding.max_length - 8:
+        if (
+            row.format == "question_answering"
+            and encoding.max_query_length > encoding.max_length - 8
+        ):
             raise InputError(
                 f"{self.where}: encoding",
                 f"max_query_length leaves no room for the context of {row.name}",
@@ -313,7 +359,9 @@ class _Planner:
         row = self.registry.dataset(dataset, self.where)
         spec = {
             "stage": "tokens",
-            "fingerprint": fingerprint("xstilts.data.tokens", f"xstilts.formats.{row.format}.encode"),
+            "fingerprint": fingerprint(
+                "xstilts.data.tokens", f"xstilts.formats.{row.format}.encode"
+            ),
             "format": row.format,
             "dataset": dataset,
             "language": language,
@@ -329,7 +377,7 @@ class _Planner:
         self, names: Iterable[str], languages: Iterable[str], key: str
     ) -> list[tuple[str, str]]:
         """(data set, language) of raw text."""
-        found = []
+        found, there = list[tuple[str, str]](), list[str]()
         for name in names:
             row = self.registry.dataset(name, f"{self.where}: {key}.corpus")
             if row.format != "masked_lm":
@@ -340,9 +388,13 @@ class _Planner:
                     found=row.format,
                 )
             wanted = list(row.languages) if languages == "all" else list(languages)
+            there.extend(row.languages)
             found.extend((name, language) for language in wanted if language in row.languages)
-        if not found:
-            raise InputError(f"{self.where}: {key}", "no corpus has any of the languages")
+        for language in () if languages == "all" else languages:
+            if language not in there:
+                place = f"{self.where}: {key}.languages"
+                hint = nearest(language, there)
+                raise InputError(place, f"no corpus has {language!r}", hint=hint)
         return found
 
     # ---- models
@@ -450,9 +502,7 @@ class _Planner:
             "inputs": {"model": base, "tokens": list(dict.fromkeys(read))},
         }
         files = ("model.safetensors",)
-        return self._add(
-            Job(stage, out, spec, files=files, threads=training.threads)
-        )
+        return self._add(Job(stage, out, spec, files=files, threads=training.threads))
 
     def _intermediate(self, model: ModelRow, name: str, recipe: Recipe, seed: int) -> str:
         base = f"models/{model.name}/base"
@@ -558,9 +608,7 @@ class _Planner:
             "languages": languages,
             "inputs": {"predictions": predictions, "gold": texts},
         }
-        self._add(
-            Job("score", f"scores/{name}", score, implied=("gold",), files=("scores.json",))
-        )
+        self._add(Job("score", f"scores/{name}", score, implied=("gold",), files=("scores.json",)))
 
     def _testset(
         self, model: ModelRow, target: TargetRow, languages: list[str], sets: list[str]

@@ -39,8 +39,11 @@ class Progress:
         if time_now - self.last < runtime().log_seconds:
             return
         self.last = time_now
-        rate = (step - self.first) / (time_now - self.start)
-        left = _clock((self.total - step) / rate) if rate > 0 and self.total else "?"
+        rate = (step - self.first) / max(time_now - self.start, 1e-9)
+        if not self.total:
+            self._print(f"step {step}  {rate:.1f}/s  {note}")
+            return
+        left = _clock((self.total - step) / rate) if rate > 0 else "?"
         self._print(f"step {step}/{self.total}  {rate:.1f}/s  {left} left  {note}")
 
     def done(self, note: str = "") -> None:

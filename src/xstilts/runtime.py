@@ -1,4 +1,4 @@
-"""What a stage may know that decides no byte: folders, batch sizes of evaluation, threads, log interval."""
+"""What a stage may know that decides no byte: folders, batch size of evaluation, intervals."""
 
 from __future__ import annotations
 
@@ -18,8 +18,10 @@ class Runtime(BaseModel):
         mirror: Local folder in the Hub's layout, used instead of the Hub.
         files: Folders of user-supplied files, by data set or model.
         eval_batch_tokens: Tokens in one batch of evaluation, padding included.
-        threads: Threads of torch; 0 = as many as the job was given.
+        threads: Threads of torch in evaluation; 0 = one. Those of a training decide bytes and stand
+            in its settings.
         log_seconds: Seconds between two progress lines.
+        save_seconds: Seconds between two saved states of a training.
         state: Folder of resumable states.
     """
 
@@ -30,6 +32,7 @@ class Runtime(BaseModel):
     eval_batch_tokens: int = 16384
     threads: int = 0
     log_seconds: float = 15.0
+    save_seconds: float = 600.0
     state: Path = Path("state")
 
 

@@ -19,7 +19,7 @@ from xstilts.errors import InputError
 from xstilts.plan import Plan, make_plan
 from xstilts.registry import Registry, load_registry
 from xstilts.runtime import VARIABLE, Runtime
-from xstilts.validation import read_yaml
+from xstilts.validation import read_yaml, refuse_repeated_keys
 
 MIRROR_VARIABLE = "XSTILTS_MIRROR"
 
@@ -43,13 +43,11 @@ class Session:
     plan: Plan
 
     @classmethod
-    def of_config(
-        cls, content: Mapping[str, Any], where: str, root: Path, main: bool = True
-    ) -> Session:
+    def of_config(cls, content: Any, where: str, root: Path, main: bool = True) -> Session:
         """Open a study from Snakemake's configuration.
 
         Args:
-            content: The configuration.
+            content: The configuration; anything but a mapping is refused.
             where: Its file, for messages.
             root: Folder of the Snakefile.
             main: Whether this is the driver; a job of a cluster locks nothing.
@@ -57,7 +55,9 @@ class Session:
         Raises:
             InputError: If the study is wrong.
         """
-        study = load_study(dict(content), where)
+        if Path(where).is_file():
+            refuse_repeated_keys(Path(where))
+        study = load_study(content, where)
         registry = load_registry([root / path for path in study.registry])
         path = _lock_path(study, root)
         session = cls(study, registry, root, where, _plan(study, registry, path, where))
@@ -139,7 +139,10 @@ class Session:
         os.environ[VARIABLE] = self.runtime_json
         lock, changes = resolve(self._wanted(), read_lock(path), refresh=refresh)
         write_lock(path, lock)
-        return [*map(str, changes), f"{path}: {len(lock.datasets)} data sets, {len(lock.models)} models"]
+        return [
+            *map(str, changes),
+            f"{path}: {len(lock.datasets)} data sets, {len(lock.models)} models",
+        ]
 
     def _wanted(self) -> list[Wanted]:
         """Data sets in the languages that are read, and models."""

@@ -36,7 +36,7 @@ def _name(value: str) -> str:
     if not value or set(value) - allowed or value[0] in ".-+" or ".." in value:
         raise ValueError(
             "a name becomes part of a path: expected letters, digits and . _ + - only, beginning "
-            f"with a letter or digit; found {value!r}"
+            "with a letter or digit"
         )
     return value
 
@@ -67,9 +67,48 @@ def read_yaml(path: Path) -> Any:
         raise InputError(str(path), f"is not valid YAML: {' '.join(str(error).split())}") from error
 
 
+def refuse_repeated_keys(path: Path) -> None:
+    """Check that no mapping of a YAML file has a key twice.
+
+    YAML keeps the last of two equal keys: the other would be lost without a word.
+
+    Raises:
+        InputError: If one has; with the line.
+    """
+    text = path.read_text(encoding="utf-8", errors="replace")
+    waiting, done = [yaml.compose(text, Loader=yaml.CSafeLoader)], set[int]()
+    while waiting:
+        node = waiting.pop()
+        if id(node) in done:  # an alias of a node that was looked at
+            continue
+        done.add(id(node))
+        if isinstance(node, yaml.SequenceNode):
+            waiting.extend(node.value)
+        elif isinstance(node, yaml.MappingNode):
+            _refuse_repeated(node, str(path))
+            waiting.extend(value for _, value in node.value)
+
+
+def _refuse_repeated(node: yaml.MappingNode, file: str) -> None:
+    seen: set[str] = set()
+    for key, _ in node.value:
+        name = str(key.value)
+        if name in seen and name != "<<":
+            line = key.start_mark.line + 1
+            raise InputError(
+                f"{file}: line {line}",
+                f"the key {name!r} stands there twice",
+                hint="YAML would keep the last one only: remove one of them",
+            )
+        seen.add(name)
+
+
 def _key_path(location: Iterable[str | int]) -> str:
     text = ""
-    for part in location:
+    path = list(location)
+    if path[-1:] == ["[key]"]:  # of a mapping whose key is wrong: the mapping is the place
+        path = path[:-2]
+    for part in path:
         if isinstance(part, int):
             text += f"[{part}]"
         elif not part.startswith(("function-", "tagged-")):
@@ -115,7 +154,8 @@ def parse(model: type[_Model], content: Any, where: str) -> _Model:
 
 
 def _as_input_error(model: type[BaseModel], error: ValidationError, where: str) -> InputError:
-    faults = error.errors()
+    # A list whose items are wrong is also said to be too short.
+    faults = [item for item in error.errors() if item["type"] != "too_short"] or error.errors()
     # An unknown key explains best what a missing one beside it means.
     fault = next((item for item in faults if item["type"] == "extra_forbidden"), faults[0])
     key = _key_path(fault["loc"])
@@ -126,6 +166,24 @@ def _as_input_error(model: type[BaseModel], error: ValidationError, where: str) 
         return InputError(place, f"unknown key{more}", hint=nearest(fault["loc"][-1], valid))
     if fault["type"] == "missing":
         return InputError(place, f"the key is missing{more}")
-    message = fault["msg"].removeprefix("Value error, ")
     found = f"{fault['input']!r}"
-    return InputError(place, message[:1].lower() + message[1:] + more, found=found[:200])
+    return InputError(place, _plain(fault["msg"]) + more, found=found[:200])
+
+
+#: Python's words, and a YAML file's.
+_PLAIN = {
+    "Value error, ": "",
+    " after validation": "",
+    "Tuple": "list",
+    "tuple": "list",
+    "valid dictionary or instance of Recipe": "mapping",
+    "valid dictionary": "mapping",
+    "Dictionary": "mapping",
+}
+
+
+def _plain(message: str) -> str:
+    """Pydantic's message for someone who writes YAML."""
+    for words, plain in _PLAIN.items():
+        message = message.replace(words, plain)
+    return message if message.startswith("YAML") else message[:1].lower() + message[1:]

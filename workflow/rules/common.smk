@@ -44,6 +44,14 @@ def manifests(pattern):
     ]
 
 
+def lost_files():
+    """Files that published artifacts have lost; `all` asks for them."""
+    try:
+        return PLAN.missing_files(SESSION.results)
+    except InputError as error:
+        raise WorkflowError(str(error)) from None
+
+
 def cores(pattern):
     """CPU threads of a job."""
     return lambda wildcards: PLAN.jobs[pattern.format(**wildcards)].threads

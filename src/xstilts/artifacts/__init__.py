@@ -1,1 +1,1 @@
-"""Artifacts: folders published whole, with a manifest of their bytes and a record of their making."""
+"""Artifacts: folders published whole, a manifest of their bytes, a record of their making."""

@@ -1,8 +1,9 @@
 """Code fingerprints: which project code decides a stage's bytes.
 
-The fingerprint of a stage is the sha256 over the syntax trees of the modules it imports, directly or
-through others. Comments, docstrings, white space and line numbers are not in it. Imports inside
-functions count; modules loaded by name (a format's) are named by the caller.
+The fingerprint of a stage is the sha256 over the syntax trees of the modules it imports, directly
+or through others. Comments, docstrings, white space and line numbers are not in it. Imports inside
+functions count; modules loaded by name (a format's) are named by the caller. The `__init__` of a
+package counts where the package itself is imported: those of this project hold a docstring only.
 """
 
 from __future__ import annotations
@@ -13,12 +14,12 @@ from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
-_ROOT = Path(__file__).resolve().parents[1]
-_PACKAGE = _ROOT.name
+_SOURCE = Path(__file__).resolve().parents[2]
+_PACKAGE = "xstilts"
 
 
-def _path_of(module: str) -> Path | None:
-    base = _ROOT.parent.joinpath(*module.split("."))
+def _path_of(module: str, source: Path) -> Path | None:
+    base = source.joinpath(*module.split("."))
     for path in (base.with_suffix(".py"), base / "__init__.py"):
         if path.is_file():
             return path
@@ -41,7 +42,11 @@ def _is_bare_string(node: ast.stmt) -> bool:
 
 
 def _canonical(node: object) -> str:
-    """A tree as text; empty fields are left out, so that it is equal across Python versions."""
+    """A tree as text, equal across Python versions.
+
+    A new version adds fields that are empty in older code, and knows more characters as printable:
+    empty fields are left out, and only ASCII is written as it is.
+    """
     if isinstance(node, ast.AST):
         fields = (
             f"{name}={_canonical(value)}"
@@ -51,43 +56,50 @@ def _canonical(node: object) -> str:
         return f"{type(node).__name__}({','.join(fields)})"
     if isinstance(node, list):
         return f"[{','.join(_canonical(item) for item in node)}]"
-    return repr(node)
+    return ascii(node)
 
 
-def tree_sha256(source: str) -> str:
-    """Hex sha256 of a source text's syntax tree without its docstrings."""
-    tree = ast.parse(source)
+def tree_sha256(tree: ast.AST) -> str:
+    """Hex sha256 of a syntax tree; its docstrings are taken out of it."""
     _strip_docstrings(tree)
     return hashlib.sha256(_canonical(tree).encode()).hexdigest()
 
 
-def _imports(source: str) -> set[str]:
-    """Names of project modules that a source text imports, in functions too."""
+def _imports(tree: ast.AST, package: str) -> set[str]:
+    """Names of project modules that a module of a package imports, in functions too."""
     found: set[str] = set()
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            found.add(node.module)
-            found.update(f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package.split(".")[: len(package.split(".")) - node.level + 1]
+            base = ".".join([*(above if node.level else []), *filter(None, [node.module])])
+            found.add(base)
+            found.update(f"{base}.{alias.name}" for alias in node.names)
     return {name for name in found if name.split(".")[0] == _PACKAGE}
 
 
 @cache
-def _module(name: str) -> tuple[str, frozenset[str]] | None:
-    path = _path_of(name)
+def _module(name: str, source: Path) -> tuple[str, frozenset[str]] | None:
+    path = _path_of(name, source)
     if path is None:
         return None
-    source = path.read_text(encoding="utf-8")
-    imports = frozenset(_imports(source)) if _PACKAGE in source else frozenset()
-    return tree_sha256(source), imports
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+    imports = frozenset(_imports(tree, package))
+    return tree_sha256(tree), imports
 
 
-#: Modules that carry messages and records but decide no byte of an artifact.
+#: Modules that carry messages, records and settings of the process but decide no byte of an
+#: artifact. A resumed training ends with the same bytes as one that ran through, so `state` decides
+#: none either; a spec holds its settings in full, so `validation` decides none.
 _NEUTRAL = frozenset(
     {
         f"{_PACKAGE}.errors",
         f"{_PACKAGE}.progress",
+        f"{_PACKAGE}.runtime",
+        f"{_PACKAGE}.validation",
+        f"{_PACKAGE}.training.state",
         f"{_PACKAGE}.artifacts.publish",
         f"{_PACKAGE}.artifacts.record",
         f"{_PACKAGE}.artifacts.manifest",
@@ -96,15 +108,20 @@ _NEUTRAL = frozenset(
 )
 
 
-def modules_of(roots: Iterable[str]) -> dict[str, str]:
-    """Sha256 of each project module that the roots import, transitively, by module name."""
+def modules_of(roots: Iterable[str], source: Path = _SOURCE) -> dict[str, str]:
+    """Sha256 of each project module that the roots import, transitively, by module name.
+
+    Args:
+        roots: Names of modules.
+        source: The folder that the package lies in.
+    """
     found: dict[str, str] = {}
     waiting = sorted(roots)
     while waiting:
         name = waiting.pop()
         if name in found or name in _NEUTRAL:
             continue
-        module = _module(name)
+        module = _module(name, source)
         if module is None:
             continue
         found[name] = module[0]
@@ -113,7 +130,12 @@ def modules_of(roots: Iterable[str]) -> dict[str, str]:
 
 
 @cache
-def fingerprint(*roots: str) -> str:
-    """The first 16 hex digits of the sha256 over all modules that the roots import."""
-    lines = (f"{name} {sha}" for name, sha in sorted(modules_of(roots).items()))
+def fingerprint(*roots: str, source: Path = _SOURCE) -> str:
+    """The first 16 hex digits of the sha256 over all modules that the roots import.
+
+    Args:
+        roots: Names of modules.
+        source: The folder that the package lies in.
+    """
+    lines = (f"{name} {sha}" for name, sha in sorted(modules_of(roots, source).items()))
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]

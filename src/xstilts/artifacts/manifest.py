@@ -74,12 +74,21 @@ def read_manifest(folder: Path) -> Manifest:
         ) from error
     except ValueError as error:
         raise InputError(str(path), f"is no JSON ({error})", hint=_REMAKE) from error
+    keys = {"version", "artifact", "spec", "spec_sha256", "inputs", "files"}
+    if not isinstance(content, dict) or keys - content.keys():
+        raise InputError(
+            str(path),
+            "is no manifest",
+            expected=f"the keys {', '.join(sorted(keys))}",
+            hint=_REMAKE,
+        )
     if content.get("version") != VERSION:
         raise InputError(
             str(path),
             "is of another version",
             expected=str(VERSION),
             found=str(content.get("version")),
+            hint=_REMAKE,
         )
     if spec_sha256(content["spec"]) != content["spec_sha256"]:
         raise InputError(str(path), "the spec does not match its own sha256", hint=_REMAKE)
@@ -96,7 +105,7 @@ def check_file(folder: Path, name: str) -> Path:
     path = folder / name
     if name not in manifest.files:
         raise InputError(str(folder / MANIFEST), f"lists no file {name!r}", hint=_REMAKE)
-    if not path.exists():
+    if not path.is_file():
         raise InputError(str(path), "the file is missing", hint=_REMAKE)
     known = manifest.files[name]
     size = path.stat().st_size

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import platform
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -49,7 +51,8 @@ def publishing(out: Path, spec: Spec, record: Record | None = None) -> Iterator[
     """Write an artifact beside its place, then move it there in one rename.
 
     A failure leaves what stood at ``out`` as it was. The files and the folder are synced to disk
-    before the rename, so a power cut leaves the old artifact or the new one.
+    before the rename, so a power cut leaves a whole artifact; where it comes just as the old one
+    has been moved away, it leaves none.
 
     Args:
         out: The artifact's folder, relative to the results folder; its name in the manifest.
@@ -59,11 +62,11 @@ def publishing(out: Path, spec: Spec, record: Record | None = None) -> Iterator[
     Yields:
         The draft: write files below ``draft.folder``.
     """
-    draft_folder = out.parent / f".{out.name}.{os.getpid()}.tmp"
-    shutil.rmtree(draft_folder, ignore_errors=True)
+    inputs = input_manifests(spec)
+    _remove_abandoned(out)
+    draft_folder = out.parent / f".{out.name}.{_host()}.{os.getpid()}.tmp"
     draft_folder.mkdir(parents=True)
     draft = Draft(draft_folder, record or Record())
-    inputs = input_manifests(spec)
     try:
         yield draft
         manifest = Manifest(out.as_posix(), spec, inputs, describe_files(draft_folder))
@@ -77,17 +80,55 @@ def publishing(out: Path, spec: Spec, record: Record | None = None) -> Iterator[
 
 def _sync(folder: Path) -> None:
     for path in [*folder.rglob("*"), folder]:
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        _fsync(path)
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _host() -> str:
+    return platform.node().partition(".")[0] or "localhost"
+
+
+def _remove_abandoned(out: Path) -> None:
+    """Remove drafts of this artifact that killed processes of this machine left behind."""
+    for path in out.parent.glob(f".{out.name}.{_host()}.*"):
+        pid = path.name.split(".")[-2]
+        if pid.isdecimal() and path.suffix in (".tmp", ".old") and not _alive(int(pid)):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _alive(pid: int) -> bool:
+    """Whether another process has this id."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return pid != os.getpid()
 
 
 def _replace(new: Path, place: Path) -> None:
-    old = place.parent / f".{place.name}.{os.getpid()}.old"
-    shutil.rmtree(old, ignore_errors=True)
-    if place.exists():
-        place.rename(old)
-    new.rename(place)
+    """Put a folder in a place, and what stands there out of the way; back again if that fails."""
+    old = new.with_suffix(".old")
+    while True:
+        with suppress(FileNotFoundError):
+            place.rename(old)
+        try:
+            new.rename(place)
+        except OSError as error:
+            if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+                shutil.rmtree(old, ignore_errors=True)  # another process was faster: replace its
+                continue
+            if old.exists():
+                old.rename(place)
+            raise
+        break
+    _fsync(place.parent)
     shutil.rmtree(old, ignore_errors=True)

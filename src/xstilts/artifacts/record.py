@@ -1,7 +1,7 @@
 """`provenance.json`: how, where and when an artifact was made.
 
-It stands beside the manifest and is not part of it, so that a rerun with the same bytes has the same
-manifest.
+It stands beside the manifest and is not part of it, so that a rerun with the same bytes has the
+same manifest.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def now() -> str:
 
 @cache
 def git_state() -> dict[str, Any]:
-    """Commit of the source tree that the package runs from, and whether it has uncommitted changes."""
+    """Commit of the source tree that the package runs from, and whether it differs from it."""
     here = Path(__file__).resolve().parent
 
     def git(*arguments: str) -> str:
@@ -51,6 +51,8 @@ def git_state() -> dict[str, Any]:
         ).stdout.strip()
 
     try:
+        # A package installed below somebody's repository is not of its commit.
+        git("ls-files", "--error-unmatch", Path(__file__).name)
         return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
     except (OSError, subprocess.CalledProcessError):
         return {"commit": None, "dirty": None}

@@ -1,7 +1,7 @@
 """The check stage: everything that can be wrong with the data is known before any training starts.
 
-All data stages must have ended well before it; trainings wait for it. It writes one table of all row
-counts beside the registry's.
+All data stages must have ended well before it; trainings wait for it. It writes one table of all
+row counts beside the registry's.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from xstilts.artifacts.manifest import check_file, read_manifest
 from xstilts.artifacts.publish import publishing
 from xstilts.progress import Progress
 
@@ -23,7 +24,8 @@ def run(spec: Mapping[str, Any], out: Path) -> None:
     progress = Progress("check", out.as_posix())
     rows = [row for name in spec["inputs"]["data"] for row in _rows(Path(name))]
     with publishing(out, spec) as draft:
-        with (draft.folder / "datasets.csv").open("w", encoding="utf-8", newline="") as file:
+        path = draft.folder / "datasets.csv"
+        with path.open("w", encoding="utf-8", newline="") as file:
             writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
             writer.writeheader()
             writer.writerows(rows)
@@ -35,10 +37,9 @@ def run(spec: Mapping[str, Any], out: Path) -> None:
 
 
 def _rows(folder: Path) -> Iterator[dict[str, Any]]:
-    path = folder / "report.json"
-    if not path.exists():
+    if "report.json" not in read_manifest(folder).files:
         return
-    report = json.loads(path.read_text(encoding="utf-8"))
+    report = json.loads(check_file(folder, "report.json").read_text(encoding="utf-8"))
     dataset, language = folder.parts[-2:]
     for split, counts in report["splits"].items():
         expected = counts.get("expected")

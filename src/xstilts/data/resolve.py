@@ -43,12 +43,12 @@ class Change:
 
     Attributes:
         key: ``<data set>/<configuration>`` or the model.
-        what: Whether it is new.
+        what: Whether it is new, or only its repository changed and the entry is kept.
         details: What is in it, or what changed, one fact a line.
     """
 
     key: str
-    what: Literal["new", "changed"]
+    what: Literal["new", "changed", "kept"]
     details: tuple[str, ...]
 
     def __str__(self) -> str:
@@ -66,7 +66,8 @@ def resolve(
     Args:
         wanted: ``(data set row, configuration, language)``, and model rows.
         lock: What is known; entries that are not wanted stay.
-        refresh: Resolve everything that is wanted again, at its present revision.
+        refresh: Resolve everything that is wanted again, at its present revision. An entry whose
+            files all have the same bytes there keeps its old revision.
 
     Returns:
         The new lock, and what changed.
@@ -83,9 +84,12 @@ def resolve(
             if old is not None and not refresh and item.is_covered(old):
                 continue
             new = item.resolve(library)
+            if old is not None and _same_bytes(old, new):
+                if old.revision != new.revision:
+                    changes.append(Change(key, "kept", (_moved(old, new),)))
+                continue
             tables[kind][key] = new
-            if old != new:
-                changes.append(Change(key, "changed" if old else "new", _details(old, new)))
+            changes.append(Change(key, "changed" if old else "new", _details(old, new)))
     return Lock(datasets=tables["dataset"], models=tables["model"]), changes
 
 
@@ -120,6 +124,15 @@ def _merged(wanted: Iterable[Wanted]) -> dict[tuple[str, str], _Item]:
         elif isinstance(source, FileSource):
             items[key] = _UserItem(row.name, source, code)
     return items
+
+
+def _same_bytes(old: Entry, new: Entry) -> bool:
+    """Whether at most the revision differs: its change alone must make nothing again."""
+    return old == new.model_copy(update={"revision": old.revision})
+
+
+def _moved(old: Entry, new: Entry) -> str:
+    return f"revision {old.revision} -> {new.revision} has the same files, the old one is kept"
 
 
 def _details(old: Entry | None, new: Entry) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from xstilts.artifacts.manifest import check_file
 from xstilts.artifacts.publish import publishing
 from xstilts.errors import InputError
 
@@ -23,9 +24,9 @@ def run(spec: Mapping[str, Any], out: Path) -> None:
     """
     sizes = {}
     for language, name in zip(spec["languages"], spec["inputs"]["tokens"], strict=True):
-        meta = json.loads((Path(name) / "meta.json").read_text(encoding="utf-8"))
+        meta = json.loads(check_file(Path(name), "meta.json").read_text(encoding="utf-8"))
         # Retrieval has two sides: test.source and test.target.
-        tests = {name: part for name, part in meta["splits"].items() if name.startswith("test")}
+        tests = {part: size for part, size in meta["splits"].items() if part.startswith("test")}
         if not tests:
             raise InputError(
                 name,

@@ -11,9 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xstilts.artifacts.manifest import check_file
+from xstilts.artifacts.manifest import check_file, read_manifest
+from xstilts.errors import InputError
 
 Arrays = dict[str, NDArray[Any]]
+
+_LABELLED = ("sequence_classification", "token_classification")
 
 
 @dataclass(frozen=True)
@@ -22,7 +25,7 @@ class TokenMeta:
 
     Attributes:
         format: One of the six formats.
-        labels: Label names in the order of their class ids, where the format has labels.
+        labels: Label names in the order of their class ids, where a head has an output per label.
         pad_id: Id that fills short rows.
         mask_id: Id of the mask token.
         special_ids: Ids that are never masked.
@@ -65,7 +68,7 @@ class TokenStore:
 
     def padded(self, ids: NDArray[np.int64]) -> Arrays:
         """Model inputs of some sequences: input_ids, attention_mask (and token_type_ids)."""
-        lengths = self.lengths[ids]
+        lengths = self.arrays["offsets"][ids + 1] - self.arrays["offsets"][ids]
         inside = np.arange(lengths.max(initial=1)) < lengths[:, None]
         inputs: Arrays = {
             "input_ids": self.gather("input_ids", ids, self.meta.pad_id),
@@ -77,9 +80,10 @@ class TokenStore:
 
 
 def read_meta(folder: Path) -> TokenMeta:
-    """Read `meta.json` of a tokens artifact."""
-    content = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
-    labels = content.get("labels")
+    """Read `meta.json` of a tokens artifact, checked against its manifest."""
+    content = json.loads(check_file(folder, "meta.json").read_text(encoding="utf-8"))
+    # The labels of multiple choice only say how a source numbers its choices.
+    labels = content["labels"] if content["format"] in _LABELLED else None
     return TokenMeta(
         format=content["format"],
         labels=tuple(labels) if labels else None,
@@ -110,23 +114,31 @@ def read_store(folder: Path, split: str) -> TokenStore:
 
 def has_split(folder: Path, split: str) -> bool:
     """Whether a tokens artifact holds a split."""
-    return (folder / f"{split}.safetensors").exists()
+    return f"{split}.safetensors" in read_manifest(folder).files
 
 
 def concatenate(stores: Sequence[TokenStore]) -> TokenStore:
     """Several stores of one format and label set as one, in their order.
 
     Raises:
-        ValueError: If their labels differ.
+        InputError: If their labels differ.
     """
     if len(stores) == 1:
         return stores[0]
     first = stores[0].meta
-    if any(store.meta.labels != first.labels for store in stores):
-        raise ValueError("data sets of one task have different labels")
+    for store in stores:
+        if store.meta.labels != first.labels:
+            raise InputError(
+                "registry: datasets",
+                "the data sets of one task have different labels, or in another order",
+                expected=", ".join(first.labels or ("none",)),
+                found=", ".join(store.meta.labels or ("none",)),
+                hint="Give their rows the same labels in the same order",
+            )
     joined: Arrays = {}
     for name in stores[0].arrays:
-        parts, shift = [], 0
+        parts: list[NDArray[Any]] = []
+        shift = 0
         for store in stores:
             part = store.arrays[name]
             if name.endswith("offsets"):

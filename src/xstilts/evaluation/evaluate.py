@@ -1,4 +1,4 @@
-"""The evaluate stage: one process loads a checkpoint once and predicts every language of a target."""
+"""The evaluate stage: one process loads a checkpoint and predicts every language of a target."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ import torch
 from xstilts.artifacts.manifest import MANIFEST, check_file, sha256_file
 from xstilts.artifacts.publish import publishing
 from xstilts.artifacts.spec import canonical, sha256_text
-from xstilts.data.token_store import read_store
+from xstilts.data.token_store import TokenMeta, read_store
+from xstilts.errors import InputError
 from xstilts.formats.head import Batch, trained_format
 from xstilts.progress import Progress
 from xstilts.runtime import runtime
@@ -55,7 +56,7 @@ def _write(path: Path, lines: Lines) -> None:
 
 
 class _Kept:
-    """Predictions of earlier runs, by what decides them; outside the outputs that a rerun deletes."""
+    """Predictions of earlier runs, by what decides them; a rerun deletes outputs but not these."""
 
     def __init__(self, spec: Mapping[str, Any], out: Path) -> None:
         self.spec = spec
@@ -104,21 +105,22 @@ class _Predictor:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         folder = Path(spec["inputs"]["checkpoint"])
         backbone = load_backbone(folder, language_model=False)
-        heads = {}
-        if spec["head"]:
-            heads[spec["head"]] = load_head(folder, spec["head"], backbone.config, 0.0)
+        heads, self.head = {}, spec["head"]
+        if self.head:
+            heads[self.head], self.known = load_head(folder, self.head, backbone.config, 0.0)
         self.model = Model(backbone, heads).to(self.device).eval()
 
     @torch.inference_mode()
     def predict(self, index: int) -> Lines:
         """Prediction lines of one language, in the order of its test split."""
-        if self.spec["format"] == "sentence_retrieval":
-            from xstilts.evaluation.retrieval import retrieve
+        # Loaded by name: an edit of one format's rules predicts no other format again.
+        decoder = importlib.import_module(f"xstilts.formats.{self.spec['format']}.decode")
+        if self.head is None:
+            lines: Lines = decoder.retrieve(self.model, self.spec, index, self.device)
+            return lines
+        return self._classify(index, decoder)
 
-            return retrieve(self.model, self.spec, index, self.device)
-        return self._classify(index)
-
-    def _classify(self, index: int) -> Lines:
+    def _classify(self, index: int, decoder: Any) -> Lines:
         import pyarrow.parquet as pq
 
         spec = self.spec
@@ -126,8 +128,8 @@ class _Predictor:
         path = check_file(Path(spec["inputs"]["prepared"][index]), "test.parquet")
         wanted = ["id", "context"] if spec["format"] == "question_answering" else ["id"]
         rows = pq.read_table(path, columns=wanted).to_pylist()
+        labels = self._labels(Path(spec["inputs"]["tokens"][index]), store.meta)
         format_ = trained_format(spec["format"])
-        decoder = importlib.import_module(f"xstilts.formats.{spec['format']}.decode")
         lengths, units = format_.unit_lengths(store), format_.unit_rows(store)
         found: list[Any] = [None] * len(lengths)
         everything = np.arange(len(lengths))
@@ -136,11 +138,27 @@ class _Predictor:
             batch: Batch = {
                 name: torch.from_numpy(array).to(self.device) for name, array in arrays.items()
             }
-            scores = self.model(batch, spec["head"])
+            scores = self.model(batch, self.head)
             for unit, value in zip(part, decoder.outputs(scores, batch), strict=True):
                 found[int(unit)] = value
-        labels = store.meta.labels or ()
         values = decoder.predictions(found, store, rows, labels, spec["decode"])
         return [
             {"id": row["id"], "prediction": value} for row, value in zip(rows, values, strict=True)
         ]
+
+    def _labels(self, folder: Path, meta: TokenMeta) -> tuple[str, ...]:
+        """Label names in the order of the head's outputs, which need not be the test set's.
+
+        Raises:
+            InputError: If the head is of another format, or has labels that the test set has not.
+        """
+        format_name, labels = self.known
+        if format_name != meta.format or set(labels or ()) - set(meta.labels or ()):
+            raise InputError(
+                f"{folder / 'meta.json'}: {self.spec['target']}",
+                f"the head {self.head!r} does not fit this test set",
+                expected=f"{format_name} of {', '.join(labels or ('no labels',))}",
+                found=f"{meta.format} of {', '.join(meta.labels or ('no labels',))}",
+                hint="Give the target's data set the labels of its training task",
+            )
+        return labels or ()

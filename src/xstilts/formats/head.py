@@ -28,7 +28,9 @@ class TrainedFormat(Protocol):
     def unit_rows(self, store: TokenStore) -> NDArray[np.int64]:
         """Rows of the model's input that each unit takes: [units]."""
 
-    def collate(self, store: TokenStore, ids: NDArray[np.int64], rng: np.random.Generator) -> Arrays:
+    def collate(
+        self, store: TokenStore, ids: NDArray[np.int64], rng: np.random.Generator
+    ) -> Arrays:
         """A padded batch of units; model inputs and labels."""
 
     def make_head(self, config: Any, labels: tuple[str, ...] | None, dropout: float) -> nn.Module:
@@ -41,10 +43,15 @@ class TrainedFormat(Protocol):
         """Additive sums [2] behind the score that selects weights: numerator, denominator."""
 
 
-def trained_format(name: str) -> TrainedFormat:
-    """The training side of a format."""
+def trained_format(name: str, **options: Any) -> TrainedFormat:
+    """The training side of a format.
+
+    Args:
+        name: The format.
+        options: What its `Format` takes.
+    """
     module = importlib.import_module(f"xstilts.formats.{name}.head")
-    return cast("TrainedFormat", module.Format())
+    return cast("TrainedFormat", module.Format(**options))
 
 
 class FirstTokenHead(nn.Module):

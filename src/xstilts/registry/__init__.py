@@ -10,8 +10,6 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import yaml
-
 from xstilts.errors import InputError, nearest
 from xstilts.registry.rows import (
     LABELLED,
@@ -24,7 +22,7 @@ from xstilts.registry.rows import (
     TargetRow,
     TaskRow,
 )
-from xstilts.validation import parse, read_yaml
+from xstilts.validation import parse, read_yaml, refuse_repeated_keys
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -124,9 +122,8 @@ def _built_in() -> tuple[tuple[str, str, Row], ...]:
 
 
 def _user_rows(path: Path) -> Iterator[tuple[str, str, Row]]:
-    content = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
     yield from _rows_of(path, str(path))
-    _refuse_repeated_keys(yaml.compose(content, Loader=yaml.CSafeLoader), str(path))
+    refuse_repeated_keys(path)
 
 
 def _rows_of(path: Path, file: str) -> Iterator[tuple[str, str, Row]]:
@@ -157,20 +154,6 @@ def _parsed(section: str, name: Any, content: Any, where: str) -> Row:
         hint = "Remove it: the key above the row is its name"
         raise InputError(f"{where}: {key}", "a row cannot name itself", hint=hint)
     return parse(kind, {key: name, **row}, where)
-
-
-def _refuse_repeated_keys(node: yaml.Node | None, file: str) -> None:
-    """YAML keeps the last of two equal keys: a row would be lost without a word."""
-    if isinstance(node, yaml.MappingNode):
-        seen: set[str] = set()
-        for key, value in node.value:
-            if key.value in seen and key.value != "<<":
-                line = key.start_mark.line + 1
-                raise InputError(
-                    f"{file}: line {line}", f"the key {key.value!r} stands there twice"
-                )
-            seen.add(key.value)
-            _refuse_repeated_keys(value, file)
 
 
 class _Checks:

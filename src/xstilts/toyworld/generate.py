@@ -120,7 +120,6 @@ def _think_nli(dice: Dice, index: int) -> tuple[Event, Event, int]:
 def _think_paraphrase(dice: Dice, index: int) -> tuple[Event, Event, int]:
     label = index % 2
     event = roles(dice)
-    event = replace(event, fronted=dice.below(len(event.adjuncts) + 1))
     other = rearranged(dice, event)
     return event, other if label else swapped(other), label
 

@@ -93,8 +93,11 @@ class Speaker:
         adjuncts = [_as(role, self.adjunct(role, phrase)) for role, phrase in event.adjuncts]
         front = _join(adjuncts[: event.fronted])
         rest = _join(adjuncts[event.fronted :])
-        if event.adverb is not None:
-            rest = [*rest, self.word(event.adverb)]
+        adverb = [] if event.adverb is None else [self.word(event.adverb)]
+        if event.adverb_at == "first":
+            front = adverb + front
+        else:
+            rest = adverb + rest if event.adverb_at == "early" else rest + adverb
         subject = _as("subject", self.phrase(event.subject))
         case = "accusative" if self.here.accusative else ""
         target = _as("object", self.phrase(event.object, case)) if event.object else []

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
+from typing import Literal
 
 from xstilts.toyworld.dice import Dice
 from xstilts.toyworld.lexicon import (
@@ -26,12 +27,13 @@ from xstilts.toyworld.lexicon import (
     TRADE_VERBS,
     VERBS,
 )
-from xstilts.toyworld.meaning import Event, Name, Thing, people, thing, towns
+from xstilts.toyworld.meaning import Event, Name, Thing, people, towns
 
 Edit = Callable[[Dice], Event]
 _NOUN_TWINS = {first: second for second, first in NOUN_SYNONYMS.items()} | dict(NOUN_SYNONYMS)
 _ADJECTIVE_TWINS = {b: a for a, b in ADJECTIVE_SYNONYMS.items()} | dict(ADJECTIVE_SYNONYMS)
 _PARTS = ("subject", "object")
+_ADVERB_AT: tuple[Literal["last", "early", "first"], ...] = ("last", "early", "first")
 
 
 def hypothesis(dice: Dice) -> Event:
@@ -175,7 +177,8 @@ def _adverb(event: Event, adverbs: tuple[str | None, ...], dice: Dice) -> Event:
 
 def roles(dice: Dice) -> Event:
     """An event of which two phrases can change places so that it still makes sense."""
-    return dice.one((_meeting, _delivery, _gift))(dice)
+    event = dice.one((_meeting, _journey, _gift))(dice)
+    return replace(event, adverb=dice.one(ADVERBS), adverb_at=dice.one(_ADVERB_AT))
 
 
 def _meeting(dice: Dice) -> Event:
@@ -183,26 +186,23 @@ def _meeting(dice: Dice) -> Event:
     return Event(dice.one(SOCIAL_VERBS), first, second, (("in", towns(dice, 1)[0]),))
 
 
-def _delivery(dice: Dice) -> Event:
+def _journey(dice: Dice) -> Event:
     start, end = towns(dice, 2)
-    goods = thing(dice, dice.one(tuple(CLASS_OF)), 0.2)
-    return Event(dice.one(TRADE_VERBS), people(dice, 1)[0], goods, (("from", start), ("to", end)))
+    return Event("travel", people(dice, 1)[0], adjuncts=(("from", start), ("to", end)))
 
 
 def _gift(dice: Dice) -> Event:
     giver, taker = people(dice, 2)
-    goods = thing(dice, dice.one(tuple(CLASS_OF)), 0.2)
+    goods = Thing(dice.one(tuple(CLASS_OF)))
     return Event(dice.one(TRADE_VERBS), giver, goods, (("to", taker),))
 
 
 def rearranged(dice: Dice, event: Event) -> Event:
-    """The same event with other phrases said first: the words move, the meaning stays."""
-    count = len(event.adjuncts)
-    fronts = [front for front in range(count + 1) if front != event.fronted]
-    moved = replace(event, fronted=dice.one(fronts))
-    if count == 2 and dice.chance(0.5):
-        return replace(moved, adjuncts=event.adjuncts[::-1])
-    return moved
+    """The same event in another order of words: another place of the adverb, or of adjuncts."""
+    if event.adverb is not None:
+        return replace(event, adverb_at=dice.one([p for p in _ADVERB_AT if p != event.adverb_at]))
+    fronts = [front for front in range(len(event.adjuncts) + 1) if front != event.fronted]
+    return replace(event, fronted=dice.one(fronts))
 
 
 def swapped(event: Event) -> Event:

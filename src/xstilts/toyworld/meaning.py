@@ -60,6 +60,7 @@ class Event:
         object: What it is done to.
         adjuncts: Pairs of preposition and phrase, in the order in which they are said.
         adverb: How or when.
+        adverb_at: Where in the sentence the adverb is said: before or after the adjuncts, or first.
         future: Whether it is still to come.
         fronted: How many of the adjuncts are said first in the sentence.
     """
@@ -69,6 +70,7 @@ class Event:
     object: Phrase | None = None
     adjuncts: tuple[tuple[str, Phrase], ...] = ()
     adverb: str | None = None
+    adverb_at: Literal["last", "early", "first"] = "last"
     future: bool = False
     fronted: int = 0
 
@@ -95,15 +97,15 @@ Sentence = Event | Fact
 
 
 def person(dice: Dice) -> Name:
-    """A person: a first name, with a surname every third time."""
+    """A person: a first name, with a surname every fifth time."""
     first = dice.one(FIRST_NAMES)
-    return Name((first, dice.one(SURNAMES)) if dice.chance(0.35) else (first,), "PER")
+    return Name((first, dice.one(SURNAMES)) if dice.chance(0.2) else (first,), "PER")
 
 
 def people(dice: Dice, count: int) -> list[Name]:
     """Different people, no two of whom share a first name."""
     return [
-        Name((first, dice.one(SURNAMES)) if dice.chance(0.35) else (first,), "PER")
+        Name((first, dice.one(SURNAMES)) if dice.chance(0.2) else (first,), "PER")
         for first in dice.some(FIRST_NAMES, count)
     ]
 
@@ -111,7 +113,7 @@ def people(dice: Dice, count: int) -> list[Name]:
 def towns(dice: Dice, count: int) -> list[Name]:
     """Different towns; some have a prefix (Port, Lake, New)."""
     return [
-        Name((dice.one(TOWN_PREFIXES), town) if dice.chance(0.25) else (town,), "LOC")
+        Name((dice.one(TOWN_PREFIXES), town) if dice.chance(0.15) else (town,), "LOC")
         for town in dice.some(TOWNS, count)
     ]
 
@@ -148,7 +150,7 @@ def deed(dice: Dice, subject: Phrase | None = None) -> Event:
         thing(dice, noun),
         (place(dice),) if dice.chance(0.4) else (),
         dice.one(ADVERBS) if dice.chance(0.3) else None,
-        dice.chance(0.25),
+        future=dice.chance(0.25),
     )
 
 

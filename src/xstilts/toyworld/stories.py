@@ -82,7 +82,7 @@ def scene(dice: Dice, count: int) -> list[Event]:
     who, where = people(dice, count), towns(dice, count)
     nouns = dice.some(tuple(CLASS_OF), count)
     return [
-        Event(dice.one(_VERBS_OF[CLASS_OF[noun]]), name, thing(dice, noun, 0.3), (("in", town),))
+        Event(dice.one(_VERBS_OF[CLASS_OF[noun]]), name, thing(dice, noun, 0.15), (("in", town),))
         for name, noun, town in zip(who, nouns, where, strict=True)
     ]
 

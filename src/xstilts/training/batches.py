@@ -70,21 +70,22 @@ class LanguageBatches:
         steps: int,
     ) -> None:
         rng = np.random.default_rng([*seed, 0])
-        weights = np.asarray(sizes, dtype=np.float64) ** exponent
+        # A language without text is never drawn, not even where all are made equal (0 ** 0 is 1).
+        weights = np.asarray(sizes, dtype=np.float64) ** exponent * (np.asarray(sizes) > 0)
         draws = rng.choice(len(sizes), size=steps * batch_size, p=weights / weights.sum())
         firsts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
         units = np.empty(len(draws), dtype=np.int64)
         for language, size in enumerate(sizes):
             places = np.flatnonzero(draws == language)
-            epochs = ceil(len(places) / size) if size else 0
-            order = [rng.permutation(size) for _ in range(epochs)]
-            if order:
+            if len(places):
+                order = [rng.permutation(size) for _ in range(ceil(len(places) / size))]
                 units[places] = firsts[language] + np.concatenate(order)[: len(places)]
         self._units = units.reshape(steps, batch_size)
 
     def __getitem__(self, step: int) -> Ids:
         """Units of the `step`-th batch."""
-        return self._units[step]
+        units: Ids = self._units[step]
+        return units
 
 
 def draw_tasks(weights: Sequence[float], steps: int, seed: int) -> Ids:

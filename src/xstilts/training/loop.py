@@ -18,13 +18,11 @@ from xstilts.data.token_store import Arrays, TokenStore
 from xstilts.errors import InputError
 from xstilts.formats.head import Batch, TrainedFormat
 from xstilts.progress import Progress
+from xstilts.runtime import runtime
 from xstilts.training.batches import LanguageBatches, ShuffledBatches, micro_batches
 from xstilts.training.model import Model
 from xstilts.training.settings import Training
 from xstilts.training.state import State
-
-#: Seconds between two saved states.
-SAVE_SECONDS = 600.0
 
 
 class Interrupted(Exception):
@@ -92,7 +90,7 @@ def train(
 
     Raises:
         Interrupted: After SIGTERM; the state is saved.
-        InputError: If the loss is not a number.
+        InputError: If the loss or its gradient is not a number.
     """
     return _Loop(model, tasks, order, settings, seed, state, progress).run()
 
@@ -111,9 +109,7 @@ class _Loop:
         from accelerate import Accelerator
 
         precision = "bf16" if settings.precision == "bf16" else "no"
-        self.accelerator = Accelerator(
-            mixed_precision=precision, cpu=not torch.cuda.is_available()
-        )
+        self.accelerator = Accelerator(mixed_precision=precision, cpu=not torch.cuda.is_available())
         self.tasks, self.order, self.settings, self.seed = tasks, order, settings, seed
         self.state, self.progress = state, progress
         optimizer = make_optimizer(model, settings)
@@ -135,14 +131,16 @@ class _Loop:
 
     def _steps(self) -> None:
         counters = self.counters
-        while counters.step < len(self.order) and not self._exhausted():
+        while not self._finished():
             loss = self._step(int(self.order[counters.step]))
             counters.step += 1
             last = counters.step == len(self.order)
             if counters.step % self.settings.evaluate_every == 0 or last:
                 self._evaluate(loss)
             self.progress.step(counters.step, f"loss {loss:.3f}")
-            if self.stop or time.monotonic() - self.saved > SAVE_SECONDS:
+            if self._finished():
+                return  # what is left takes less time than saving would
+            if self.stop or time.monotonic() - self.saved > runtime().save_seconds:
                 self._save()
             if self.stop:
                 raise Interrupted
@@ -150,9 +148,10 @@ class _Loop:
     def _ask_to_stop(self, *_: Any) -> None:
         self.stop = True
 
-    def _exhausted(self) -> bool:
+    def _finished(self) -> bool:
         patience = self.settings.patience
-        return patience is not None and self._selects() and self.counters.waited >= patience
+        exhausted = patience is not None and self._selects() and self.counters.waited >= patience
+        return exhausted or self.counters.step >= len(self.order)
 
     # ---- one step
 
@@ -170,7 +169,15 @@ class _Loop:
         ]
         self.model.train()
         total = self._backward(task, parts)
-        self.accelerator.clip_grad_norm_(self.model.parameters(), self.settings.max_grad_norm)
+        norm = self.accelerator.clip_grad_norm_(
+            self.model.parameters(), self.settings.max_grad_norm
+        )
+        if not np.isfinite([total, float(norm)]).all():
+            raise InputError(
+                task.name,
+                f"the loss or its gradient is not a number at step {counters.step}",
+                hint="Lower training's learning_rate for this task, or raise its warmup",
+            )
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         counters.done[index] += 1
@@ -195,14 +202,7 @@ class _Loop:
             for parameter in self.model.parameters():
                 if parameter.grad is not None:
                     parameter.grad /= max(count, 1)
-        loss = float(torch.stack(sums).sum()) / max(count, 1)
-        if not np.isfinite(loss):
-            raise InputError(
-                task.name,
-                f"the loss is not a number at step {self.counters.step}",
-                hint="Lower training's learning_rate for this task, or raise its warmup",
-            )
-        return loss
+        return float(torch.stack(sums).sum()) / max(count, 1)
 
     def _to_device(self, arrays: Arrays) -> Batch:
         device = self.accelerator.device
@@ -224,7 +224,7 @@ class _Loop:
         if mean > counters.best_score:
             counters.best_score, counters.best_step, counters.waited = mean, counters.step, 0
             if self.settings.select == "best":
-                self._save_best()
+                self.state.save_best({"step": counters.step, "weights": self._weights()})
         else:
             counters.waited += 1
 
@@ -233,7 +233,7 @@ class _Loop:
         assert task.dev is not None
         self.model.eval()
         lengths, rows = task.format.unit_lengths(task.dev), task.format.unit_rows(task.dev)
-        ids = np.arange(len(lengths))[: self.settings.evaluate_examples]
+        ids = _first_units(task.dev, len(lengths), self.settings.evaluate_examples)
         sums = torch.zeros(2, dtype=torch.float64)
         for part in micro_batches(ids, lengths, rows, self.settings.micro_batch_tokens):
             batch = self._to_device(task.format.collate(task.dev, part, np.random.default_rng(0)))
@@ -247,17 +247,11 @@ class _Loop:
     def _weights(self) -> dict[str, torch.Tensor]:
         return dict(self.accelerator.unwrap_model(self.model).state_dict())
 
-    def _save_best(self) -> None:
-        best = self.state.folder / "best.pt"
-        draft = best.with_suffix(".tmp")
-        torch.save({"step": self.counters.step, "weights": self._weights()}, draft)
-        draft.rename(best)
-
     def _load_best(self) -> None:
-        best = torch.load(self.state.folder / "best.pt", weights_only=True, map_location="cpu")
+        best = self.state.load_best()
         if best["step"] != self.counters.best_step:
             raise InputError(
-                str(self.state.folder / "best.pt"),
+                str(self.state.best),
                 "holds the weights of another step",
                 expected=str(self.counters.best_step),
                 found=str(best["step"]),
@@ -267,9 +261,6 @@ class _Loop:
 
     def _save(self) -> None:
         tensors = {"weights": self._weights(), "optimizer": self.optimizer.state_dict()}
-        if self.settings.select == "best" and self.counters.best_step >= 0:
-            best = self.state.folder / "best.pt"
-            tensors["best"] = torch.load(best, weights_only=True, map_location="cpu")
         self.state.save(self.counters.step, tensors, vars(self.counters))
         self.saved = time.monotonic()
 
@@ -281,10 +272,16 @@ class _Loop:
         self.accelerator.unwrap_model(self.model).load_state_dict(tensors["weights"])
         self.optimizer.load_state_dict(tensors["optimizer"])
         self.counters = Counters(**values)
-        if "best" in tensors:
-            # A best of after the saved step belongs to steps that are now repeated.
-            torch.save(tensors["best"], self.state.folder / "best.pt")
         self.progress.resume(self.counters.step)
+
+
+def _first_units(store: TokenStore, units: int, examples: int | None) -> NDArray[np.int64]:
+    """Units of the first so many examples; windows and cut sentences name their example."""
+    if examples is None:
+        return np.arange(units)
+    if "example" in store.arrays:
+        return np.flatnonzero(store.arrays["example"] < examples)
+    return np.arange(min(units, examples))
 
 
 def _mix(seed: int, step: int) -> int:

@@ -13,11 +13,13 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from xstilts.artifacts.manifest import check_file
-from xstilts.errors import InputError
+from xstilts.artifacts.manifest import check_file, read_manifest
+from xstilts.errors import InputError, nearest
 from xstilts.formats.head import Batch, trained_format
 
 LM_HEAD = "masked_lm"
+#: Format of a head, and its labels in the order of its outputs.
+Description = tuple[str, tuple[str, ...] | None]
 _INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
 
@@ -32,7 +34,7 @@ class Model(nn.Module):
     def __init__(self, backbone: Any, heads: dict[str, nn.Module]) -> None:
         super().__init__()
         self.backbone = backbone
-        self.heads = nn.ModuleDict(heads)
+        self.heads = nn.ModuleDict({_key(name): head for name, head in heads.items()})
 
     @property
     def encoder(self) -> Any:
@@ -50,18 +52,24 @@ class Model(nn.Module):
         if head == LM_HEAD:
             # Only the chosen positions go through the vocabulary projection.
             return self._lm_head(hidden[batch["labels"] != -100])
-        return self.heads[head](hidden, batch)
+        return self.heads[_key(head)](hidden, batch)
 
     @property
     def _lm_head(self) -> Any:
         return getattr(self.backbone, "lm_head", None) or self.backbone.cls
 
 
+def _key(name: str) -> str:
+    """Name of a head as a module: torch wants no dot in it, and no name of ours has a slash."""
+    return name.replace(".", "/")
+
+
 def _quiet() -> None:
     import transformers
 
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
+    logging: Any = transformers.logging
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
 
 
 def new_backbone(described: dict[str, Any], vocab_size: int, pad_id: int, dropout: float) -> Any:
@@ -95,37 +103,43 @@ def new_backbone(described: dict[str, Any], vocab_size: int, pad_id: int, dropou
         bos_token_id=0,
         eos_token_id=2,
     )
-    return AutoModelForMaskedLM.from_config(config)
+    kind: Any = AutoModelForMaskedLM
+    return kind.from_config(config)
 
 
 def load_backbone(folder: Path, *, language_model: bool) -> Any:
     """Read an encoder from a checkpoint or a base model, after checking its bytes.
 
     Raises:
-        InputError: If the weights are no safetensors or do not fit the configuration.
+        InputError: If the weights are no safetensors, or do not fit the configuration or lack a
+            part of it.
     """
+    from safetensors import SafetensorError
     from transformers import AutoModel, AutoModelForMaskedLM
 
     _quiet()
     for name in ("config.json", "model.safetensors"):
         check_file(folder, name)
     options: dict[str, Any] = {"use_safetensors": True, "trust_remote_code": False}
-    options |= {"local_files_only": True, "dtype": torch.float32}
+    options |= {"local_files_only": True, "dtype": torch.float32, "output_loading_info": True}
+    kind: Any = AutoModelForMaskedLM if language_model else AutoModel
+    if not language_model:
+        options["add_pooling_layer"] = False
     try:
-        if language_model:
-            return AutoModelForMaskedLM.from_pretrained(folder, **options)
-        return AutoModel.from_pretrained(folder, add_pooling_layer=False, **options)
-    except (OSError, ValueError, RuntimeError) as error:
+        backbone, loaded = kind.from_pretrained(folder, **options)
+        if loaded["missing_keys"]:
+            # transformers would leave them at random values.
+            raise ValueError(f"no weights for {', '.join(sorted(loaded['missing_keys'])[:3])}")
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise InputError(
             str(folder / "model.safetensors"),
             f"cannot be loaded as the model that config.json describes ({error})",
             hint="Delete the folder and fetch or train it again",
         ) from error
+    return backbone
 
 
-def make_heads(
-    wanted: dict[str, tuple[str, tuple[str, ...] | None]], config: Any, dropout: float
-) -> dict[str, nn.Module]:
+def make_heads(wanted: dict[str, Description], config: Any, dropout: float) -> dict[str, nn.Module]:
     """New heads with random weights.
 
     Args:
@@ -144,12 +158,15 @@ def make_heads(
     return heads
 
 
-def load_head(folder: Path, name: str, config: Any, dropout: float) -> nn.Module:
-    """Read one head of a checkpoint.
+def load_head(
+    folder: Path, name: str, config: Any, dropout: float
+) -> tuple[nn.Module, Description]:
+    """Read one head of a checkpoint, and what it was trained for.
 
     Raises:
-        InputError: If the checkpoint has no such head.
+        InputError: If the checkpoint has no such head, or its weights do not fit.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     known = head_descriptions(folder)
@@ -158,23 +175,30 @@ def load_head(folder: Path, name: str, config: Any, dropout: float) -> nn.Module
             str(folder / "heads.json"),
             f"the checkpoint has no head {name!r}",
             found=", ".join(known) or "none",
+            hint=nearest(name, known),
         )
     format_name, labels = known[name]
     head = trained_format(format_name).make_head(config, labels, dropout)
-    tensors = load_file(check_file(folder, "heads.safetensors"))
-    prefix = f"{name}."
-    head.load_state_dict(
-        {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
-    )
-    return head
+    path, prefix = check_file(folder, "heads.safetensors"), f"{_key(name)}."
+    try:
+        tensors = load_file(path)
+        head.load_state_dict(
+            {key.removeprefix(prefix): tensors[key] for key in tensors if key.startswith(prefix)}
+        )
+    except (RuntimeError, SafetensorError) as error:
+        raise InputError(
+            f"{path}: {name}",
+            f"does not hold the head that heads.json describes ({error})",
+            hint="Delete the folder and train it again",
+        ) from error
+    return head, known[name]
 
 
-def head_descriptions(folder: Path) -> dict[str, tuple[str, tuple[str, ...] | None]]:
-    """Format and labels of each head of a checkpoint, by name."""
-    path = folder / "heads.json"
-    if not path.exists():
+def head_descriptions(folder: Path) -> dict[str, Description]:
+    """Format and labels of each head of a checkpoint, by name; none in a base model."""
+    if "heads.json" not in read_manifest(folder).files:
         return {}
-    content = json.loads(path.read_text(encoding="utf-8"))
+    content = json.loads(check_file(folder, "heads.json").read_text(encoding="utf-8"))
     return {
         name: (head["format"], tuple(head["labels"]) if head["labels"] else None)
         for name, head in content.items()
@@ -184,7 +208,7 @@ def head_descriptions(folder: Path) -> dict[str, tuple[str, tuple[str, ...] | No
 def save_model(
     model: Model,
     folder: Path,
-    described: dict[str, tuple[str, tuple[str, ...] | None]],
+    described: dict[str, Description],
     *,
     whole: bool = False,
 ) -> None:

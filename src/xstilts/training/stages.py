@@ -13,16 +13,15 @@ import torch
 from numpy.typing import NDArray
 
 from xstilts.artifacts.publish import publishing
-from xstilts.artifacts.record import Record
 from xstilts.data.token_store import TokenStore, concatenate, has_split, read_meta, read_store
 from xstilts.errors import InputError
-from xstilts.formats.head import TrainedFormat, trained_format
+from xstilts.formats.head import trained_format
 from xstilts.progress import Progress
-from xstilts.runtime import runtime
 from xstilts.training.batches import LanguageBatches, ShuffledBatches, draw_tasks
 from xstilts.training.loop import Counters, Interrupted, TrainTask, train, write_history
 from xstilts.training.model import (
     LM_HEAD,
+    Description,
     Model,
     load_backbone,
     load_head,
@@ -36,7 +35,7 @@ from xstilts.training.state import State, training_state
 #: Exit status of a stage that saved its state and needs more time.
 EXIT_MORE_TIME = 75
 
-Descriptions = dict[str, tuple[str, tuple[str, ...] | None]]
+Descriptions = dict[str, Description]
 
 
 def pretrain(spec: Mapping[str, Any], out: Path) -> None:
@@ -83,13 +82,13 @@ def fine_tune(spec: Mapping[str, Any], out: Path) -> None:
 
 
 def _prepare_torch(settings: Training, seed: int) -> None:
-    torch.set_num_threads(runtime().threads or settings.threads)
+    torch.set_num_threads(settings.threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.manual_seed(seed)
 
 
 def _steps(settings: Training, units: int) -> int:
-    """Optimiser steps of a training on so many units: epochs x ceil(units / batch), jiant's rule."""
+    """Optimiser steps of a training: epochs x ceil(units / batch), jiant's rule."""
     if settings.max_steps is not None:
         return settings.max_steps
     return max(1, round(settings.epochs * ceil(units / settings.batch_size)))
@@ -143,9 +142,7 @@ def _check_labels(name: str, folder: Path, store: TokenStore) -> None:
 def _mlm_task(
     stores: list[TokenStore], settings: Training, mlm: Mapping[str, Any], seed: int, steps: int
 ) -> TrainTask:
-    from xstilts.formats.masked_lm.head import Format
-
-    format_: TrainedFormat = Format(mlm["mask"])
+    format_ = trained_format("masked_lm", mask=mlm["mask"])
     store = concatenate(stores)
     sizes = [part.sequences for part in stores]
     batches = LanguageBatches(sizes, settings.batch_size, mlm["exponent"], [seed, 5], steps)
@@ -161,8 +158,19 @@ def _start(
     backbone = load_backbone(base, language_model=language_model)
     heads = make_heads(descriptions, backbone.config, settings.dropout)
     for name, old in spec["heads"].items():
-        heads[name] = load_head(base, old, backbone.config, settings.dropout)
+        heads[name], known = load_head(base, old, backbone.config, settings.dropout)
+        _check_head(base, old, known, descriptions[name])
     return Model(backbone, heads)
+
+
+def _check_head(base: Path, name: str, known: Description, wanted: Description) -> None:
+    if known != wanted:
+        raise InputError(
+            f"{base / 'heads.json'}: {name}",
+            "the head was trained for another format, other labels, or another order of them",
+            expected=f"{wanted[0]} of {', '.join(wanted[1] or ('no labels',))}",
+            found=f"{known[0]} of {', '.join(known[1] or ('no labels',))}",
+        )
 
 
 def _run(
@@ -178,17 +186,16 @@ def _run(
 ) -> None:
     progress = Progress(spec["stage"], out.as_posix(), len(order))
     with training_state(out, spec) as state:
-        record = Record(state.attempts())
         try:
             counters = train(model, tasks, order, settings, spec["seed"], state, progress)
         except Interrupted:
-            state.note_attempt(record, "interrupted")
+            state.note("interrupted")
             print(f"{out}: state saved, needs more time", file=sys.stderr)
             raise SystemExit(EXIT_MORE_TIME) from None
         except BaseException:
-            state.note_attempt(record, "failed")
+            state.note("failed")
             raise
-        _publish(spec, out, model, counters, descriptions, record, state, whole=whole)
+        _publish(spec, out, model, counters, descriptions, state, whole=whole)
     progress.done(_outcome(counters, tasks))
 
 
@@ -198,15 +205,14 @@ def _publish(
     model: Model,
     counters: Counters,
     descriptions: Descriptions,
-    record: Record,
     state: State,
     *,
     whole: bool,
 ) -> None:
-    with publishing(out, spec, record) as draft:
+    with publishing(out, spec, state.record) as draft:
         save_model(model, draft.folder, descriptions, whole=whole)
         write_history(draft.folder, counters)
-        record.add(steps=counters.step, best_step=counters.best_step, tokens=counters.tokens)
+        draft.record.add(steps=counters.step, best_step=counters.best_step, tokens=counters.tokens)
     state.remove()
 
 

@@ -6,6 +6,7 @@ token, 10 % a random one, 10 % stay (Devlin et al. 2019).
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,11 @@ from xstilts.data.token_store import Arrays, TokenStore
 from xstilts.formats.head import Batch, ratio
 
 IGNORED = -100
+
+
+@lru_cache(maxsize=1)
+def _ordinary_ids(special_ids: tuple[int, ...], vocab_size: int) -> NDArray[np.int64]:
+    return np.setdiff1d(np.arange(vocab_size), special_ids)
 
 
 class Format:
@@ -37,7 +43,9 @@ class Format:
         """One row each: [sequences]."""
         return np.ones(store.sequences, dtype=np.int64)
 
-    def collate(self, store: TokenStore, ids: NDArray[np.int64], rng: np.random.Generator) -> Arrays:
+    def collate(
+        self, store: TokenStore, ids: NDArray[np.int64], rng: np.random.Generator
+    ) -> Arrays:
         """Masked model inputs and labels [rows, length], -100 where nothing is asked."""
         batch = store.padded(ids)
         tokens, meta = batch["input_ids"], store.meta
@@ -46,7 +54,8 @@ class Format:
         if not chosen.any() and maskable.any():
             chosen.flat[np.flatnonzero(maskable)[0]] = True
         fate = rng.random(tokens.shape)
-        noise = rng.integers(len(meta.special_ids), meta.vocab_size, tokens.shape)
+        ordinary = _ordinary_ids(meta.special_ids, meta.vocab_size)
+        noise = ordinary[rng.integers(len(ordinary), size=tokens.shape)]
         batch["labels"] = np.where(chosen, tokens, IGNORED)
         masked = np.where(chosen & (fate < 0.8), meta.mask_id, tokens)
         batch["input_ids"] = np.where(chosen & (fate >= 0.8) & (fate < 0.9), noise, masked)

@@ -26,7 +26,9 @@ class Format:
         """Number of choices of each example: [examples]."""
         return np.diff(store.arrays["choice_offsets"])
 
-    def collate(self, store: TokenStore, ids: NDArray[np.int64], rng: np.random.Generator) -> Arrays:
+    def collate(
+        self, store: TokenStore, ids: NDArray[np.int64], rng: np.random.Generator
+    ) -> Arrays:
         """Rows of all choices, `cell` [rows, 2] = (example, choice), and labels [examples]."""
         offsets = store.arrays["choice_offsets"]
         counts = offsets[ids + 1] - offsets[ids]

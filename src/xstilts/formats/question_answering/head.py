@@ -25,7 +25,9 @@ class Format:
         """One row each: [windows]."""
         return np.ones(store.sequences, dtype=np.int64)
 
-    def collate(self, store: TokenStore, ids: NDArray[np.int64], rng: np.random.Generator) -> Arrays:
+    def collate(
+        self, store: TokenStore, ids: NDArray[np.int64], rng: np.random.Generator
+    ) -> Arrays:
         """Model inputs, start and end [rows], and `allowed` [rows, length].
 
         Allowed positions are the context's and the first one, which stands for "no answer here".

@@ -24,7 +24,9 @@ class Format:
         """One row each: [sequences]."""
         return np.ones(store.sequences, dtype=np.int64)
 
-    def collate(self, store: TokenStore, ids: NDArray[np.int64], rng: np.random.Generator) -> Arrays:
+    def collate(
+        self, store: TokenStore, ids: NDArray[np.int64], rng: np.random.Generator
+    ) -> Arrays:
         """Model inputs and labels [rows]."""
         return {**store.padded(ids), "labels": store.arrays["labels"][ids].astype(np.int64)}
 

@@ -26,7 +26,9 @@ class Format:
         """One row each: [sequences]."""
         return np.ones(store.sequences, dtype=np.int64)
 
-    def collate(self, store: TokenStore, ids: NDArray[np.int64], rng: np.random.Generator) -> Arrays:
+    def collate(
+        self, store: TokenStore, ids: NDArray[np.int64], rng: np.random.Generator
+    ) -> Arrays:
         """Model inputs and labels [rows, length], -100 where there is none."""
         return {**store.padded(ids), "labels": store.gather("labels", ids, IGNORED)}
 
@@ -54,6 +56,3 @@ class Format:
         outside = labels.index("O")
         right = ((gold == found) & (gold != outside)).sum()
         return ratio(2 * right, (gold != outside).sum() + (found != outside).sum())
-
-
-

@@ -1,0 +1,80 @@
+"""Whole studies, as a user runs them. Minutes each: marked slow."""
+
+import csv
+import os
+import subprocess
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+CHANCE = {"toy_nli": 100 / 3, "toy_pos": 15.0, "toy_ner": 10.0, "toy_qa": 100 / 3}
+
+
+def snakemake(repository: Path, *arguments: str) -> str:
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    done = subprocess.run(
+        ["snakemake", "--cores", "2", "--scheduler", "greedy", "--rerun-incomplete", *arguments],
+        cwd=repository,
+        env={**os.environ, "PATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout + done.stderr
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def toy(repository: Path) -> Path:
+    snakemake(repository, "--quiet", "all")
+    return repository / "results" / "toy" / "tables"
+
+
+def test_a_finished_toy_study_has_nothing_to_do(repository: Path, toy: Path) -> None:
+    assert "Nothing to be done" in snakemake(repository, "-n")
+
+
+def test_the_toy_model_learns_its_tasks_in_the_source_language(toy: Path) -> None:
+    for target, chance in CHANCE.items():
+        table = rows(toy / "by_language" / f"{target}.csv")
+        source = [float(row["lower"]) for row in table if row["language"] == "qaa"]
+        assert len(source) == 4
+        assert min(source) > chance + 10, f"{target}: {source}"
+
+
+def test_the_nearest_language_beats_the_farthest_in_every_target(toy: Path) -> None:
+    for path in sorted((toy / "by_language").glob("*.csv")):
+        scores = defaultdict(list)
+        for row in rows(path):
+            scores[row["language"]].append(float(row["mean"]))
+        mean = {language: sum(values) / len(values) for language, values in scores.items()}
+        assert mean["qab"] > mean["qaf"], f"{path.stem}: {mean}"
+
+
+def test_every_slice_of_the_real_data_is_trained_on_and_scored(
+    repository: Path, shared: Path
+) -> None:
+    from xstilts.session import Session
+
+    study = repository / "studies" / "slices.yaml"
+    snakemake(repository, "--configfile", str(study), "--quiet", "all")
+    plan = Session.of_file(study, repository).plan
+    wanted = {
+        (job.out.split("/")[2], job.spec["target"], language)
+        for job in plan.of("score")
+        for language in job.spec["languages"]
+    }
+    table = rows(repository / "results" / "slices" / "tables" / "scores.csv")
+    assert {(row["recipe"], row["target"], row["language"]) for row in table} == wanted
+    assert len({row["recipe"] for row in table}) == 10
+    assert len({row["target"] for row in table}) == 9
+    assert all(0 <= float(row["value"]) <= 100 for row in table)

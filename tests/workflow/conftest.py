@@ -1,0 +1,41 @@
+"""Fixtures of the workflow's tests."""
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from copies import Copy, copy_repository, write_mirror
+from filelock import FileLock
+
+
+@pytest.fixture(scope="session")
+def finished(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Copy:
+    """One finished run of the study of the rerun matrix; never changed, only copied."""
+    base = tmp_path_factory.getbasetemp()
+    # The workers of pytest-xdist share it.
+    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    folder = base / "finished"
+    with FileLock(base / "finished.lock"):
+        if not (folder / "done").exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            study = repository / "tests" / "workflow" / "matrix.yaml"
+            copy = copy_repository(repository, folder, study)
+            write_mirror(folder / "mirror")
+            copy.snakemake("--cores", "2", "--quiet", "all")
+            (folder / "done").touch()
+    return Copy(folder)
+
+
+@pytest.fixture()
+def copy(finished: Copy, tmp_path: Path) -> Copy:
+    """The finished run, at another place, to be changed."""
+    return clone(finished, tmp_path / "copy")
+
+
+def clone(copy: Copy, folder: Path, with_times: bool = True) -> Copy:
+    """Copy all files; with or without their times."""
+    how: Callable[[str, str], object] = shutil.copy2 if with_times else shutil.copy
+    shutil.copytree(copy.folder, folder, copy_function=how)
+    return Copy(folder, copy.name)

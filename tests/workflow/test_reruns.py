@@ -1,0 +1,327 @@
+"""The rerun matrix: what Snakemake plans after a finished run and one change.
+
+Each line compares the whole set of planned jobs with what must be made again: no job too few, and no
+training too many.
+"""
+
+import json
+import os
+import re
+from collections.abc import Callable, Iterable
+from itertools import product
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from conftest import clone
+from copies import Copy, pairs
+
+MODEL = "matrix-xlmr"
+RECIPES, TARGETS, TRAINED = (
+    ("none", "pairs"),
+    ("pairs", "toy_qa", "toy_retrieval"),
+    (
+        "pairs",
+        "toy_qa",
+    ),
+)
+PATTERNS = {
+    "fetch": "data/raw/{dataset}/{language}",
+    "prepare": "data/prepared/{dataset}/{language}",
+    "tokens": f"data/tokens/{MODEL}/{{dataset}}/{{language}}",
+    "testset": f"data/testsets/{MODEL}/{{target}}",
+    "intermediate": f"checkpoints/{MODEL}/{{recipe}}/seed-{{seed}}/intermediate",
+    "finetune": f"checkpoints/{MODEL}/{{recipe}}/seed-{{seed}}/{{target}}",
+    "evaluate": f"predictions/{MODEL}/{{recipe}}/seed-{{seed}}/{{target}}",
+    "score": f"scores/{MODEL}/{{recipe}}/seed-{{seed}}/{{target}}",
+}
+CHECK, AGGREGATE = {"check data/check"}, {"aggregate tables"}
+PRETRAIN = {f"pretrain models/{MODEL}/base"}
+
+
+def jobs(rules: str, **axes: Iterable[object]) -> set[str]:
+    """Jobs of some rules for all combinations of some values; one value need not be a list."""
+    lists = [[axis] if isinstance(axis, str | int) else list(axis) for axis in axes.values()]
+    return {
+        f"{rule} {PATTERNS[rule].format(**dict(zip(axes, values, strict=True)))}"
+        for rule in rules.split()
+        for values in product(*lists)
+    }
+
+
+def cells(
+    rules: str, recipe: Iterable[object], target: Iterable[object], seed: int = 1
+) -> set[str]:
+    return jobs(rules, recipe=recipe, target=target, seed=seed)
+
+
+EVALUATIONS = cells("evaluate score", RECIPES, TARGETS) | AGGREGATE
+TRAININGS = jobs("intermediate", recipe="pairs", seed=1) | cells("finetune", RECIPES, TRAINED)
+
+
+# ---- nothing
+
+
+def test_nothing_changed(finished: Copy) -> None:
+    assert finished.planned() == set()
+
+
+def test_all_files_touched(copy: Copy) -> None:
+    for path in sorted(copy.folder.rglob("*"), reverse=True):
+        os.utime(path)
+    assert copy.planned() == set()
+
+
+def test_a_fresh_clone_elsewhere_with_the_results_carried_over(
+    finished: Copy, tmp_path: Path
+) -> None:
+    assert clone(finished, tmp_path / "another" / "place", with_times=False).planned() == set()
+
+
+def test_comments_and_docstrings_edited_in_every_module(copy: Copy) -> None:
+    modules = list((copy.folder / "src").rglob("*.py"))
+    for path in modules:
+        source = path.read_text(encoding="utf-8")
+        assert source.startswith('"""'), path
+        documented = source.replace('"""', '"""Edited. ', 1)
+        documented = re.sub(r'(\n +def \w+\(self\).*:\n +""")', r"\1Edited. ", documented)
+        path.write_text(f"# A comment.\n{documented}\n# Another.\n", encoding="utf-8")
+    for path in [copy.folder / "Snakefile", *(copy.folder / "workflow").rglob("*.smk")]:
+        path.write_text(f"# A comment.\n{path.read_text()}\n# Another.\n", encoding="utf-8")
+    assert copy.planned() == set()
+
+
+def test_what_decides_no_byte(copy: Copy) -> None:
+    with copy.study() as study:
+        study["evaluation"]["batch_tokens"] = 512
+        study["log_seconds"] = 1
+        # Keys in another order, a number as text.
+        study["training"]["default"] = dict(reversed(study["training"]["default"].items()))
+        study["training"]["default"]["learning_rate"] = "5e-4"
+    assert copy.planned() == set()
+
+
+# ---- code
+
+
+def test_metric_edited(copy: Copy) -> None:
+    copy.edit("evaluation/metrics/accuracy.py")
+    assert copy.planned() == cells("score", RECIPES, TARGETS) | AGGREGATE
+
+
+def test_training_loop_edited(copy: Copy) -> None:
+    copy.edit("training/loop.py")
+    assert copy.planned() == PRETRAIN | TRAININGS | EVALUATIONS
+
+
+def test_encoder_of_a_format_edited(copy: Copy) -> None:
+    copy.edit("formats/question_answering/encode.py")
+    assert copy.planned() == {
+        *jobs("tokens", dataset="toy_qa", language=("qaa", "qab")),
+        *jobs("testset", target="toy_qa"),
+        *CHECK,
+        *cells("finetune evaluate score", RECIPES, ["toy_qa"]),
+        *AGGREGATE,
+    }
+
+
+def test_head_of_a_format_edited(copy: Copy) -> None:
+    copy.edit("formats/question_answering/head.py")
+    assert copy.planned() == (cells("finetune evaluate score", RECIPES, ["toy_qa"]) | AGGREGATE)
+
+
+def test_tables_edited(copy: Copy) -> None:
+    copy.edit("analysis/tables.py")
+    assert copy.planned() == AGGREGATE
+
+
+# ---- the study grows
+
+
+def test_language_added(copy: Copy) -> None:
+    """It is evaluated and nothing is trained; really run, it alone is predicted."""
+    with copy.study() as study:
+        study["languages"].append("qac")
+    datasets = ("pairs", "toy_qa", "toy_parallel")
+    assert copy.planned() == {
+        *jobs("fetch prepare tokens", dataset=datasets, language="qac"),
+        *jobs("testset", target=TARGETS),
+        *CHECK,
+        *EVALUATIONS,
+    }
+    folder = copy.results / f"predictions/{MODEL}/pairs/seed-1/pairs"
+    before = {path.name: path.read_bytes() for path in folder.glob("*.jsonl")}
+    assert sorted(before) == ["qaa.jsonl", "qab.jsonl"]
+    weights = {path: path.stat().st_mtime_ns for path in copy.results.rglob("model.safetensors")}
+    copy.snakemake(
+        "--cores", "2", "--quiet", "all", "--", f"{folder.relative_to(copy.results)}/manifest.json"
+    )
+    assert json.loads((folder / "provenance.json").read_text())["predicted"] == 1
+    after = {path.name: path.read_bytes() for path in folder.glob("*.jsonl")}
+    assert sorted(after) == ["qaa.jsonl", "qab.jsonl", "qac.jsonl"]
+    assert {name: after[name] for name in before} == before
+    assert len(after["qac.jsonl"].splitlines()) == 4
+    assert {path: path.stat().st_mtime_ns for path in weights} == weights
+
+
+def test_seed_added(copy: Copy) -> None:
+    with copy.study() as study:
+        study["seeds"] = [1, 2]
+    assert copy.planned() == {
+        *jobs("intermediate", recipe="pairs", seed=2),
+        *cells("finetune evaluate score", RECIPES, TRAINED, seed=2),
+        # Without any training nothing is random: `none` has one run of retrieval.
+        *cells("evaluate score", ["pairs"], ["toy_retrieval"], seed=2),
+        *AGGREGATE,
+    }
+
+
+def test_recipe_added(copy: Copy) -> None:
+    with copy.study() as study:
+        study["recipes"].append("toy_qa")
+    assert copy.planned() == {
+        *jobs("intermediate", recipe="toy_qa", seed=1),
+        *cells("finetune", ["toy_qa"], TRAINED),
+        *cells("evaluate score", ["toy_qa"], TARGETS),
+        *AGGREGATE,
+    }
+
+
+def test_target_added(copy: Copy) -> None:
+    with copy.study() as study:
+        study["targets"].append("toy_ner")
+    assert copy.planned() == {
+        *jobs("fetch prepare tokens", dataset="toy_ner", language=("qaa", "qab")),
+        *jobs("testset", target="toy_ner"),
+        *CHECK,
+        *cells("finetune evaluate score", RECIPES, ["toy_ner"]),
+        *AGGREGATE,
+    }
+
+
+def test_all_taken_away_again(copy: Copy) -> None:
+    """A smaller study makes only its own table anew."""
+    with copy.study() as study:
+        study["recipes"], study["targets"] = ["none"], ["pairs", "toy_qa"]
+    # The check stage no longer sees the data of the target that is gone.
+    assert copy.planned() == AGGREGATE | CHECK
+
+
+# ---- hyper-parameters
+
+
+def test_two_hyper_parameters_exchanged(copy: Copy) -> None:
+    """The values are the same as a set, which is all that Snakemake compares."""
+    with copy.study() as study:
+        own = study["training"]["tasks"]["toy_qa"]
+        own["batch_size"], own["evaluate_every"] = own["evaluate_every"], own["batch_size"]
+    assert copy.planned() == cells("finetune evaluate score", RECIPES, ["toy_qa"]) | AGGREGATE
+
+
+def test_hyper_parameter_of_pretraining(copy: Copy) -> None:
+    with copy.study() as study:
+        study["pretraining"]["mask"] = 0.2
+    assert copy.planned() == PRETRAIN | TRAININGS | EVALUATIONS
+
+
+# ---- files lost
+
+
+def test_predictions_lost(copy: Copy) -> None:
+    """They are put back as they were, and nothing follows."""
+    folder = copy.results / f"predictions/{MODEL}/none/seed-1/toy_qa"
+    lost = {
+        folder / f"{code}.jsonl": (folder / f"{code}.jsonl").read_bytes() for code in ("qaa", "qab")
+    }
+    (folder / "qab.jsonl").unlink()
+    assert copy.planned() == {f"restore_predictions predictions/{MODEL}/none/seed-1/toy_qa"}
+    (folder / "qaa.jsonl").unlink()
+    copy.snakemake("--cores", "2", "--quiet", "all")
+    assert {path: path.read_bytes() for path in lost} == lost
+    assert json.loads((folder / "provenance.json").read_text())["predicted"] == 0
+    assert copy.planned() == set()
+
+
+@pytest.mark.parametrize(
+    ("weights", "expected"),
+    [
+        (
+            f"checkpoints/{MODEL}/none/seed-1/toy_qa",
+            cells("finetune evaluate score", ["none"], ["toy_qa"]) | AGGREGATE,
+        ),
+        (
+            f"checkpoints/{MODEL}/pairs/seed-1/intermediate",
+            {
+                *jobs("intermediate", recipe="pairs", seed=1),
+                *cells("finetune", ["pairs"], TRAINED),
+                *cells("evaluate score", ["pairs"], TARGETS),
+                *AGGREGATE,
+            },
+        ),
+    ],
+    ids=["finetuned", "intermediate"],
+)
+def test_weights_lost(copy: Copy, weights: str, expected: set[str]) -> None:
+    (copy.results / weights / "model.safetensors").unlink()
+    assert copy.planned() == expected
+
+
+# ---- data
+
+
+def test_mirror_locked_again_with_the_same_files(copy: Copy) -> None:
+    """Another description, another commit, but no other byte of data."""
+    folder = copy.folder / "mirror/owner/pairs"
+    with (folder / "README.md").open("a", encoding="utf-8") as file:
+        file.write("Now with a licence.\n")
+    note = folder / ".cache/huggingface/download/README.md.metadata"
+    note.parent.mkdir(parents=True)
+    note.write_text(f"{'ab' * 20}\n")
+    before = (copy.folder / "matrix.lock.json").read_bytes()
+    said = copy.lock("--refresh")
+    assert f"pairs/qab: kept: revision None -> {'ab' * 20} has the same files" in said
+    assert (copy.folder / "matrix.lock.json").read_bytes() == before
+    assert copy.planned() == set()
+
+
+def _change_row(copy: Copy, language: str, split: str) -> None:
+    table = pairs(language, split)
+    texts = table["text_a"].to_pylist()
+    texts[0] += " bo"
+    file = copy.folder / "mirror/owner/pairs" / language / f"{split}.parquet"
+    pq.write_table(table.set_column(0, "text_a", pa.array(texts)), file)
+
+
+def _of_pairs(language: str) -> set[str]:
+    made = jobs("fetch prepare tokens", dataset="pairs", language=language)
+    return made | jobs("testset", target="pairs") | CHECK | AGGREGATE
+
+
+@pytest.mark.parametrize(
+    ("language", "split", "expected"),
+    [
+        ("qab", "test", _of_pairs("qab") | cells("evaluate score", RECIPES, ["pairs"])),
+        (
+            "qaa",
+            "train",
+            {
+                *_of_pairs("qaa"),
+                *jobs("intermediate", recipe="pairs", seed=1),
+                *cells("finetune evaluate score", ["none"], ["pairs"]),
+                *cells("finetune", ["pairs"], TRAINED),
+                *cells("evaluate score", ["pairs"], TARGETS),
+            },
+        ),
+    ],
+    ids=["test", "train"],
+)
+def test_row_changed_in_the_mirror(
+    copy: Copy, language: str, split: str, expected: set[str]
+) -> None:
+    _change_row(copy, language, split)
+    # The lock still names the old bytes, which are here.
+    assert copy.planned() == set()
+    said = copy.lock("--refresh")
+    assert f"pairs/{language}: changed: {language}/{split}.parquet has other bytes" in said
+    assert copy.planned() == expected
