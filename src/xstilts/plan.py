@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from xstilts.artifacts.fingerprint import fingerprint
-from xstilts.artifacts.manifest import MANIFEST, read_manifest
+from xstilts.artifacts.manifest import MANIFEST, read_manifest, sha256_file
 from xstilts.artifacts.spec import canonical
 from xstilts.config import ContinuedMlm, Encoding, Recipe, Study
 from xstilts.data.lock import Lock
@@ -84,6 +84,26 @@ class Plan:
         """
         lost = {job.out: _lost(results / job.out, job.files) for job in self.jobs.values()}
         return [f"{out}/{min(names)}" for out, names in lost.items() if names]
+
+    def is_stale(self, out: str, results: Path) -> bool:
+        """Whether what lies in an artifact's folder is not what is planned for it, or not whole.
+
+        Stale artifacts further up are not looked for.
+        """
+        job, folder = self.jobs[out], results / out
+        # Lost predictions are restored by a job of their own.
+        files = job.files if job.stage != "evaluate" else ()
+        try:
+            if not (folder / MANIFEST).exists() or _lost(folder, files):
+                return True
+            made = read_manifest(folder)
+        except InputError:
+            return True
+        inputs = {name: results / name / MANIFEST for name in job.inputs}
+        return canonical(made.spec) != job.text or any(
+            not path.exists() or sha256_file(path) != made.inputs.get(name)
+            for name, path in inputs.items()
+        )
 
     def of(self, stage: str) -> list[Job]:
         """The jobs of one stage."""

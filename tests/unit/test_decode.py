@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from tiny import meta_of
 
+from tiny import meta_of
 from xstilts.data.token_store import TokenStore
 from xstilts.formats.multiple_choice import decode as multiple_choice
 from xstilts.formats.question_answering import decode as question_answering

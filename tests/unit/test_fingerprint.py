@@ -258,7 +258,8 @@ def test_the_study_has_all_stages(roots):
 def test_an_edit_reruns_these_stages_and_no_others(roots, copy, edited, reruns):
     source = copy(f"xstilts.{edited}", "\nANSWER = 42\n")
     found = {
-        stage for stage, names in roots.items()
+        stage
+        for stage, names in roots.items()
         if fingerprint(*names, source=source) != fingerprint(*names)
     }
     if edited == "evaluation.metrics.squad":

@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from tiny import CLS, FORMATS, LABELS, MASK, PAD, SEP, VOCAB, meta_of, store_of
 
+from tiny import CLS, FORMATS, LABELS, MASK, PAD, SEP, VOCAB, meta_of, store_of
 from xstilts.data.token_store import TokenMeta, TokenStore
 from xstilts.formats.head import trained_format
 from xstilts.formats.sentence_retrieval.head import pool
@@ -31,12 +31,15 @@ def test_shapes(name):
     assert length == format_.unit_lengths(store)[ids].max()
     head = format_.make_head(CONFIG, tuple(LABELS.get(name, ())) or None, 0.0)
     outputs = head(torch.randn(rows, length, 6), batch)
-    assert outputs.shape == {
-        "sequence_classification": (3, 3),
-        "multiple_choice": (rows, 1),
-        "question_answering": (3, length, 2),
-        "token_classification": (3, length, 3),
-    }[name]
+    assert (
+        outputs.shape
+        == {
+            "sequence_classification": (3, 3),
+            "multiple_choice": (rows, 1),
+            "question_answering": (3, length, 2),
+            "token_classification": (3, length, 3),
+        }[name]
+    )
     summed, count = format_.loss(outputs, batch)
     assert summed.shape == count.shape == ()
     assert torch.isfinite(summed)

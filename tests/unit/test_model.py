@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny import LABELS, store_of, write_base
 from transformers import AutoModel, AutoModelForMaskedLM
 
+from tiny import LABELS, store_of, write_base
 from xstilts.artifacts.publish import publishing
 from xstilts.errors import InputError
 from xstilts.training.model import (
@@ -46,6 +46,11 @@ def checkpoint(architecture: str = "xlm-roberta") -> tuple[Model, Path]:
     with publishing(Path("checkpoint"), {"stage": "finetune"}) as draft:
         save_model(model, draft.folder, WANTED)
     return model, Path("checkpoint")
+
+
+def load_all(folder: Path, config) -> None:
+    load_backbone(folder, language_model=False)
+    load_head(folder, "toy_nli", config, 0.0)
 
 
 def republish(folder: Path, name: str, content: bytes) -> None:
@@ -143,8 +148,7 @@ def test_changed_bytes_are_seen(name):
     model, folder = checkpoint()
     (folder / name).write_bytes((folder / name).read_bytes()[:-1])
     with pytest.raises(InputError, match=f"{name}: has another size"):
-        load_backbone(folder, language_model=False)
-        load_head(folder, "toy_nli", model.encoder.config, 0.0)
+        load_all(folder, model.encoder.config)
 
 
 @pytest.mark.parametrize("damage", [lambda b: b[: len(b) // 2], lambda b: b"\0" * 8, lambda b: b""])
@@ -191,5 +195,5 @@ def test_a_head_of_other_labels_does_not_fit():
     content = json.loads((folder / "heads.json").read_text())
     content["toy_nli"]["labels"].append("never")
     republish(folder, "heads.json", json.dumps(content).encode())
-    with pytest.raises(InputError, match="does not hold the head that heads.json describes"):
+    with pytest.raises(InputError, match=r"does not hold the head that heads\.json describes"):
         load_head(folder, "toy_nli", model.encoder.config, 0.0)

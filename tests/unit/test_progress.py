@@ -1,8 +1,8 @@
 """Progress: few lines, right numbers."""
 
 import pytest
-from tiny import settings_of_process
 
+from tiny import settings_of_process
 from xstilts import progress
 from xstilts.progress import Progress, _clock
 
@@ -17,7 +17,8 @@ def clock(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"), [(0, "0:00"), (59.6, "1:00"), (61, "1:01"), (3600, "1:00:00"), (7384, "2:03:04")]
+    ("seconds", "text"),
+    [(0, "0:00"), (59.6, "1:00"), (61, "1:01"), (3600, "1:00:00"), (7384, "2:03:04")],
 )
 def test_clock(seconds, text):
     assert _clock(seconds) == text
@@ -48,4 +49,7 @@ def test_nothing_to_count_and_no_time_passed(clock, capsys, monkeypatch):
     shown = Progress("check", "a")
     shown.step(0)
     shown.done("12 rows")
-    assert capsys.readouterr().err == "check        a  step 0  0.0/s\ncheck        a  done in 0:00  12 rows\n"
+    assert (
+        capsys.readouterr().err
+        == "check        a  step 0  0.0/s\ncheck        a  done in 0:00  12 rows\n"
+    )

@@ -33,6 +33,12 @@ def make(text: str, spec=SPEC, out: Path = OUT) -> None:
         (draft.folder / "deep/er/b.bin").write_bytes(b"\0")
 
 
+def make_half(error: type[BaseException]) -> None:
+    with publishing(OUT, SPEC) as draft:
+        (draft.folder / "a.txt").write_text("half")
+        raise error
+
+
 def leftovers() -> list[str]:
     return [path.name for path in OUT.parent.iterdir() if path.name != OUT.name]
 
@@ -52,7 +58,9 @@ def test_the_manifest_is_what_was_worked_out_by_hand():
         "spec_sha256": hashlib.sha256(
             b'{"inputs":{"more":["data/in"],"raw":"data/in"},"numbers":[2,1],"stage":"x"}'
         ).hexdigest(),
-        "inputs": {"data/in": hashlib.sha256(Path("data/in/manifest.json").read_bytes()).hexdigest()},
+        "inputs": {
+            "data/in": hashlib.sha256(Path("data/in/manifest.json").read_bytes()).hexdigest()
+        },
         "files": {
             "a.txt": {"size": 2, "sha256": hashlib.sha256("é".encode()).hexdigest()},
             "deep/er/b.bin": {"size": 1, "sha256": hashlib.sha256(b"\0").hexdigest()},
@@ -80,9 +88,8 @@ def test_a_new_artifact_replaces_all_of_the_old_one():
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, SystemExit])
 def test_a_failure_leaves_the_old_one(error):
     make("old")
-    with pytest.raises(error), publishing(OUT, SPEC) as draft:
-        (draft.folder / "a.txt").write_text("half")
-        raise error
+    with pytest.raises(error):
+        make_half(error)
     assert check_file(OUT, "a.txt").read_text() == "old"
     assert leftovers() == []
 

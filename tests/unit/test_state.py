@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import settings_of_process
 
+from tiny import settings_of_process
 from xstilts.artifacts.spec import spec_sha256
 from xstilts.errors import InputError
 from xstilts.runtime import runtime

@@ -2,12 +2,13 @@
 
 import csv
 import json
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny import CLS, MASK, PAD, SEP, meta_of, store_of, write_tokens
 
+from tiny import CLS, MASK, PAD, SEP, meta_of, store_of, write_tokens
 from xstilts.artifacts.publish import publishing
 from xstilts.data import check, testset
 from xstilts.data.token_store import TokenStore, concatenate, has_split, read_meta, read_store
@@ -21,7 +22,7 @@ def results(tmp_path, monkeypatch):
 
 def flat(*rows: list[int], **more) -> TokenStore:
     offsets = np.cumsum([0, *map(len, rows)])
-    arrays = {"input_ids": np.array(sum(rows, []), np.int32), "offsets": offsets, **more}
+    arrays = {"input_ids": np.array([*chain(*rows)], np.int32), "offsets": offsets, **more}
     return TokenStore(arrays, meta_of("sequence_classification"))
 
 
@@ -53,7 +54,7 @@ def test_a_tokens_artifact_is_read_and_checked():
     assert store.meta == meta_of("token_classification")
     assert store.meta.special_ids == (CLS, PAD, SEP, MASK)
     assert (store.arrays["input_ids"][store.arrays["offsets"][:-1]] == CLS).all()
-    with pytest.raises(InputError, match="lists no file 'validation.safetensors'"):
+    with pytest.raises(InputError, match=r"lists no file 'validation\.safetensors'"):
         read_store(folder, "validation")
 
 

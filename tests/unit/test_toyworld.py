@@ -266,6 +266,13 @@ def test_splits_do_not_overlap_more_than_chance_demands(kind, record_property):
 OVERLAP = {"pos": 0.15, "ner": 0.2, "parallel": 0.1}
 
 
+def test_every_word_is_used_by_the_corpus():
+    words = {w for r in generate("corpus", "qaa", "train", 6000, 1) for w in r["text"].split()}
+    said = Speaker("qaa")
+    unused = [c for c in CONCEPTS if not {c, said.word(c, "past").text} & words]
+    assert unused == []
+
+
 def test_corpus_teaches_every_relation_and_mixes_the_source_in():
     text = " ".join(row["text"] for row in generate("corpus", "qaa", "train", 6000, 1))
     for second, first in NOUN_SYNONYMS.items():

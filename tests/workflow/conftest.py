@@ -28,7 +28,7 @@ def finished(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Copy
     return Copy(folder)
 
 
-@pytest.fixture()
+@pytest.fixture
 def copy(finished: Copy, tmp_path: Path) -> Copy:
     """The finished run, at another place, to be changed."""
     return clone(finished, tmp_path / "copy")

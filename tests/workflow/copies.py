@@ -80,7 +80,7 @@ class Copy:
         return done.stdout
 
     def snakemake(self, *arguments: str, fails: bool = False) -> str:
-        """Run Snakemake on the study."""
+        """Run Snakemake on the study; targets come first among the arguments."""
         command = (sys.executable, "-m", "snakemake", *arguments)
         return self.run(*command, "--configfile", str(self.study_file), fails=fails)
 

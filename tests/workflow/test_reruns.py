@@ -1,21 +1,23 @@
 """The rerun matrix: what Snakemake plans after a finished run and one change.
 
-Each line compares the whole set of planned jobs with what must be made again: no job too few, and no
-training too many.
+Each line compares the whole set of planned jobs with what must be made again: no job too few, and
+no training too many.
 """
 
 import json
 import os
 import re
-from collections.abc import Callable, Iterable
+import sys
+from collections.abc import Iterable
 from itertools import product
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import clone
 from copies import Copy, pairs
+
+from conftest import clone
 
 MODEL = "matrix-xlmr"
 RECIPES, TARGETS, TRAINED = (
@@ -59,12 +61,36 @@ def cells(
 EVALUATIONS = cells("evaluate score", RECIPES, TARGETS) | AGGREGATE
 TRAININGS = jobs("intermediate", recipe="pairs", seed=1) | cells("finetune", RECIPES, TRAINED)
 
+LANGUAGE = {
+    *jobs("fetch prepare tokens", dataset=("pairs", "toy_qa", "toy_parallel"), language="qac"),
+    *jobs("testset", target=TARGETS),
+    *CHECK,
+    *EVALUATIONS,
+}
+NER = {
+    *jobs("fetch prepare tokens", dataset="toy_ner", language=("qaa", "qab")),
+    *jobs("testset", target="toy_ner"),
+    *CHECK,
+    *cells("finetune evaluate score", RECIPES, ["toy_ner"]),
+    *AGGREGATE,
+}
+
 
 # ---- nothing
 
 
 def test_nothing_changed(finished: Copy) -> None:
     assert finished.planned() == set()
+
+
+def test_no_artifact_is_stale(finished: Copy) -> None:
+    """The plan's own judgement, by which jobs wait for the check of the data."""
+    code = (
+        "from pathlib import Path; from xstilts.session import Session\n"
+        f"root = Path('.'); session = Session.of_file(Path({finished.study_file.name!r}), root)\n"
+        "print([out for out in session.plan.jobs if session.plan.is_stale(out, session.results)])"
+    )
+    assert finished.run(sys.executable, "-c", code).strip() == "[]"
 
 
 def test_all_files_touched(copy: Copy) -> None:
@@ -143,20 +169,13 @@ def test_language_added(copy: Copy) -> None:
     """It is evaluated and nothing is trained; really run, it alone is predicted."""
     with copy.study() as study:
         study["languages"].append("qac")
-    datasets = ("pairs", "toy_qa", "toy_parallel")
-    assert copy.planned() == {
-        *jobs("fetch prepare tokens", dataset=datasets, language="qac"),
-        *jobs("testset", target=TARGETS),
-        *CHECK,
-        *EVALUATIONS,
-    }
+    assert copy.planned() == LANGUAGE
     folder = copy.results / f"predictions/{MODEL}/pairs/seed-1/pairs"
     before = {path.name: path.read_bytes() for path in folder.glob("*.jsonl")}
     assert sorted(before) == ["qaa.jsonl", "qab.jsonl"]
     weights = {path: path.stat().st_mtime_ns for path in copy.results.rglob("model.safetensors")}
-    copy.snakemake(
-        "--cores", "2", "--quiet", "all", "--", f"{folder.relative_to(copy.results)}/manifest.json"
-    )
+    target = f"{folder.relative_to(copy.results)}/manifest.json"
+    copy.snakemake(target, "--cores", "2", "--quiet", "all")
     assert json.loads((folder / "provenance.json").read_text())["predicted"] == 1
     after = {path.name: path.read_bytes() for path in folder.glob("*.jsonl")}
     assert sorted(after) == ["qaa.jsonl", "qab.jsonl", "qac.jsonl"]
@@ -191,21 +210,44 @@ def test_recipe_added(copy: Copy) -> None:
 def test_target_added(copy: Copy) -> None:
     with copy.study() as study:
         study["targets"].append("toy_ner")
+    assert copy.planned() == NER
+
+
+def test_study_made_smaller(copy: Copy) -> None:
+    """Only what tells of the study as a whole is made again."""
+    with copy.study() as study:
+        study["recipes"], study["targets"] = ["none"], ["pairs", "toy_qa"]
+    assert copy.planned() == CHECK | AGGREGATE
+
+
+# ---- two changes at once
+
+
+def test_language_added_and_training_loop_edited(copy: Copy) -> None:
+    """The check of the data runs for the language; what stands behind it is not forgotten."""
+    with copy.study() as study:
+        study["languages"].append("qac")
+    copy.edit("training/loop.py")
+    assert copy.planned() == LANGUAGE | PRETRAIN | TRAININGS
+
+
+def test_target_added_and_files_lost(copy: Copy) -> None:
+    with copy.study() as study:
+        study["targets"].append("toy_ner")
+    (copy.results / f"checkpoints/{MODEL}/none/seed-1/toy_qa/model.safetensors").unlink()
+    (copy.results / f"predictions/{MODEL}/none/seed-1/pairs/qab.jsonl").unlink()
     assert copy.planned() == {
-        *jobs("fetch prepare tokens", dataset="toy_ner", language=("qaa", "qab")),
-        *jobs("testset", target="toy_ner"),
-        *CHECK,
-        *cells("finetune evaluate score", RECIPES, ["toy_ner"]),
-        *AGGREGATE,
+        *NER,
+        *cells("finetune evaluate score", ["none"], ["toy_qa"]),
+        f"restore_predictions predictions/{MODEL}/none/seed-1/pairs",
     }
 
 
-def test_all_taken_away_again(copy: Copy) -> None:
-    """A smaller study makes only its own table anew."""
+def test_target_added_and_metric_edited(copy: Copy) -> None:
     with copy.study() as study:
-        study["recipes"], study["targets"] = ["none"], ["pairs", "toy_qa"]
-    # The check stage no longer sees the data of the target that is gone.
-    assert copy.planned() == AGGREGATE | CHECK
+        study["targets"].append("toy_ner")
+    copy.edit("evaluation/metrics/accuracy.py")
+    assert copy.planned() == NER | cells("score", RECIPES, TARGETS)
 
 
 # ---- hyper-parameters

@@ -52,6 +52,20 @@ def lost_files():
         raise WorkflowError(str(error)) from None
 
 
+def checked(pattern):
+    """The check of all data, which must be over before a job; it alone makes nothing again.
+
+    Behind a job that runs, Snakemake looks for no other reason to run, not even behind an
+    ancient() input (snakemake#4166): a job that must run for its own sake is not to have one.
+    """
+
+    def gate(wildcards):
+        stale = PLAN.is_stale(pattern.format(**wildcards), SESSION.results)
+        return manifest(CHECK) if stale else ancient(manifest(CHECK))
+
+    return gate
+
+
 def cores(pattern):
     """CPU threads of a job."""
     return lambda wildcards: PLAN.jobs[pattern.format(**wildcards)].threads

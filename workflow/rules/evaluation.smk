@@ -5,6 +5,7 @@ SCORES = "scores/{model}/{recipe}/seed-{seed}/{target}"
 
 rule evaluate:
     input:
+        checked(PREDICTIONS),
         manifests(PREDICTIONS),
     output:
         manifest(PREDICTIONS),
@@ -20,6 +21,7 @@ rule evaluate:
 # Snakemake looks at in a study of the paper's size.
 rule restore_predictions:
     input:
+        manifest(CHECK),
         manifest(PREDICTIONS),
     output:
         f"{PREDICTIONS}/{{language}}.jsonl",
@@ -33,6 +35,7 @@ rule restore_predictions:
 
 rule score:
     input:
+        checked(SCORES),
         manifests(SCORES),
     output:
         manifest(SCORES),
@@ -47,6 +50,7 @@ rule score:
 
 rule aggregate:
     input:
+        checked(TABLES),
         manifests(TABLES),
     output:
         manifest(TABLES),

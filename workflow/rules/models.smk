@@ -31,7 +31,7 @@ rule fetch_model:
 
 rule pretrain:
     input:
-        ancient(manifest(CHECK)),
+        checked(PRETRAINED),
         manifests(PRETRAINED),
     output:
         manifest(PRETRAINED),

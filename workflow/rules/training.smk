@@ -5,7 +5,7 @@ FINETUNED = "checkpoints/{model}/{recipe}/seed-{seed}/{training}"
 
 rule intermediate:
     input:
-        ancient(manifest(CHECK)),
+        checked(INTERMEDIATE),
         manifests(INTERMEDIATE),
     output:
         manifest(INTERMEDIATE),
@@ -21,7 +21,7 @@ rule intermediate:
 
 rule finetune:
     input:
-        ancient(manifest(CHECK)),
+        checked(FINETUNED),
         manifests(FINETUNED),
     output:
         manifest(FINETUNED),

@@ -10,7 +10,7 @@ These, the names, digits and marks are the anchors that let an encoder align the
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from xstilts.errors import InputError, nearest
@@ -143,21 +143,13 @@ def _say_qa(meaning: tuple[list[Event], int, str], speaker: Speaker, _: Dice) ->
     said = [speaker.say(event) for event in events]
     before = sum(len(text_of(words)) + 1 for words in said[:asked])
     start, text = _span(said[asked], role)
-    question = text_of(speaker.say(_question(events[asked], role)))
+    question = text_of(speaker.say(stories.question(events[asked], role)))
     context = " ".join(map(text_of, said))
     return {
         "context": context,
         "question": question,
         "answers": [{"text": text, "start": before + start}],
     }
-
-
-def _question(event: Event, role: str) -> Event:
-    if role == "subject":
-        return replace(event, subject=Ask("who"))
-    if role == "object":
-        return replace(event, object=Ask("what"))
-    return replace(event, adjuncts=((role, Ask("where")),))
 
 
 def _span(words: list[Word], role: str) -> tuple[int, str]:
@@ -221,7 +213,7 @@ def _think_pos(dice: Dice, _: int) -> Sentence:
     if not dice.chance(0.15):
         return event
     roles_asked = ["subject", *(["object"] if event.object else [])]
-    return _question(event, dice.one(roles_asked))
+    return stories.question(event, dice.one(roles_asked))
 
 
 def _think_news(dice: Dice, _: int) -> Event:

@@ -60,8 +60,7 @@ class Speaker:
         if isinstance(phrase, Name):
             return self._name(phrase)
         if isinstance(phrase, Ask):
-            noun = [] if phrase.noun is None else [self.word(phrase.noun)]
-            return [self.word(phrase.word), *noun]
+            return [self.word(phrase.word)]
         return self._thing(phrase, case)
 
     def _name(self, name: Name) -> list[Word]:

@@ -59,7 +59,7 @@ ADVERBS = tuple(ADVERB_ANTONYMS)
 _VERB_OBJECTS = {
     "follow": "animal worker vehicle",
     "chase": "animal vehicle",
-    "feed": "animal",
+    "groom": "animal",
     "repair": "vehicle instrument tool",
     "park": "vehicle",
     "use": "tool vessel",
@@ -93,7 +93,7 @@ VERBS = MappingProxyType(
 SOCIAL_VERBS = _words("help thank follow call visit phone trust warn")
 """Verbs whose subject and object are both people."""
 
-TRADE_VERBS = _words("order mail offer carry rent")
+TRADE_VERBS = _words("order mail offer deliver rent")
 """Verbs of things that go from one owner or place to another."""
 
 PLACES = _words("garden kitchen market forest street harbour school barn station bridge")
@@ -103,7 +103,6 @@ FUNCTION_WORDS = MappingProxyType(
         "the": "DET",
         "a": "DET",
         "every": "DET",
-        "which": "DET",
         "is": "AUX",
         "will": "AUX",
         "not": "PART",
@@ -117,7 +116,7 @@ FUNCTION_WORDS = MappingProxyType(
         "where": "PRON",
     }
 )
-RELATION_NOUNS = ("kind", "opposite", "town")
+RELATION_NOUNS = ("kind", "opposite")
 RELATION_VERBS = ("work", "live", "travel")
 
 FIRST_NAMES = _words(

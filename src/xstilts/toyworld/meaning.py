@@ -41,10 +41,9 @@ class Thing:
 
 @dataclass(frozen=True)
 class Ask:
-    """A question word in the place of what is asked for: who, what, or which town."""
+    """A question word in the place of what is asked for."""
 
-    word: Literal["who", "what", "where", "which"]
-    noun: str | None = None
+    word: Literal["who", "what", "where"]
 
 
 Phrase = Name | Thing | Ask

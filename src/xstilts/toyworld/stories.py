@@ -19,6 +19,7 @@ from xstilts.toyworld.lexicon import (
     VERBS,
 )
 from xstilts.toyworld.meaning import (
+    Ask,
     Event,
     Fact,
     Sentence,
@@ -87,6 +88,15 @@ def scene(dice: Dice, count: int) -> list[Event]:
     ]
 
 
+def question(event: Event, role: str) -> Event:
+    """The event with a question word for its subject, its object, or its place (``in``)."""
+    if role == "subject":
+        return replace(event, subject=Ask("who"))
+    if role == "object":
+        return replace(event, object=Ask("what"))
+    return replace(event, adjuncts=((role, Ask("where")),))
+
+
 _VERBS_OF = {kind: tuple(verb for verb, of in VERBS.items() if kind in of) for kind in CLASSES}
 
 
@@ -142,7 +152,10 @@ def _rearrangement(dice: Dice) -> list[Sentence]:
 
 def _digest(dice: Dice) -> list[Sentence]:
     told = scene(dice, 2)
-    return [*told, rearranged(dice, dice.one(told))]
+    again = dice.one(told)
+    if dice.chance(0.5):
+        return [*told, question(again, dice.one(("subject", "object", "in")))]
+    return [*told, rearranged(dice, again)]
 
 
 def _report(dice: Dice) -> list[Sentence]:

@@ -106,14 +106,11 @@ class _Loop:
         state: State,
         progress: Progress,
     ) -> None:
-        from accelerate import Accelerator
-
-        precision = "bf16" if settings.precision == "bf16" else "no"
-        self.accelerator = Accelerator(mixed_precision=precision, cpu=not torch.cuda.is_available())
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.tasks, self.order, self.settings, self.seed = tasks, order, settings, seed
         self.state, self.progress = state, progress
-        optimizer = make_optimizer(model, settings)
-        self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
+        self.model = model.to(self.device)
+        self.optimizer = make_optimizer(self.model, settings)
         self.counters = Counters(done=[0] * len(tasks))
         self.saved = time.monotonic()
         self.stop = False
@@ -169,9 +166,7 @@ class _Loop:
         ]
         self.model.train()
         total = self._backward(task, parts)
-        norm = self.accelerator.clip_grad_norm_(
-            self.model.parameters(), self.settings.max_grad_norm
-        )
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.max_grad_norm)
         if not np.isfinite([total, float(norm)]).all():
             raise InputError(
                 task.name,
@@ -189,14 +184,14 @@ class _Loop:
         sums, count = [], 0
         for part in parts:
             batch = self._to_device(part)
-            with self.accelerator.autocast():
+            with self._autocast():
                 outputs = self.model(batch, task.name)
             summed, number = task.format.loss(outputs, batch)
             count += int(number)
             if len(parts) == 1:
-                self.accelerator.backward(summed / max(count, 1))
+                torch.autograd.backward(summed / max(count, 1))
             else:
-                self.accelerator.backward(summed)
+                torch.autograd.backward(summed)
             sums.append(summed.detach())
         if len(parts) > 1:
             for parameter in self.model.parameters():
@@ -205,8 +200,11 @@ class _Loop:
         return float(torch.stack(sums).sum()) / max(count, 1)
 
     def _to_device(self, arrays: Arrays) -> Batch:
-        device = self.accelerator.device
-        return {name: torch.from_numpy(array).to(device) for name, array in arrays.items()}
+        return {name: torch.from_numpy(array).to(self.device) for name, array in arrays.items()}
+
+    def _autocast(self) -> torch.autocast:
+        enabled = self.settings.precision == "bf16"
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=enabled)
 
     # ---- selection on dev
 
@@ -237,7 +235,7 @@ class _Loop:
         sums = torch.zeros(2, dtype=torch.float64)
         for part in micro_batches(ids, lengths, rows, self.settings.micro_batch_tokens):
             batch = self._to_device(task.format.collate(task.dev, part, np.random.default_rng(0)))
-            with self.accelerator.autocast():
+            with self._autocast():
                 outputs = self.model(batch, task.name)
             sums += task.format.dev_sums(outputs, batch, task.dev.meta.labels)
         return float(sums[0] / sums[1]) if sums[1] else 0.0
@@ -245,7 +243,7 @@ class _Loop:
     # ---- state
 
     def _weights(self) -> dict[str, torch.Tensor]:
-        return dict(self.accelerator.unwrap_model(self.model).state_dict())
+        return dict(self.model.state_dict())
 
     def _load_best(self) -> None:
         best = self.state.load_best()
@@ -257,7 +255,7 @@ class _Loop:
                 found=str(best["step"]),
                 hint="Delete the state folder and run snakemake again",
             )
-        self.accelerator.unwrap_model(self.model).load_state_dict(best["weights"])
+        self.model.load_state_dict(best["weights"])
 
     def _save(self) -> None:
         tensors = {"weights": self._weights(), "optimizer": self.optimizer.state_dict()}
@@ -269,7 +267,7 @@ class _Loop:
         if found is None:
             return
         tensors, values = found
-        self.accelerator.unwrap_model(self.model).load_state_dict(tensors["weights"])
+        self.model.load_state_dict(tensors["weights"])
         self.optimizer.load_state_dict(tensors["optimizer"])
         self.counters = Counters(**values)
         self.progress.resume(self.counters.step)

@@ -64,6 +64,7 @@ def _pair_lines(mined: Mined) -> Lines:
     ]
 
 
+@torch.inference_mode()
 def embed(
     model: Model, store: TokenStore, decode: Mapping[str, Any], device: torch.device
 ) -> NDArray[np.float32]:
