@@ -12,7 +12,7 @@ IMPORTS = {
     "tokens": "import xstilts.data.tokens",
     "score": "import xstilts.evaluation.score",
     "finetune": (
-        "import xstilts.training.stages, accelerate;"
+        "import xstilts.training.stages;"
         "from transformers.models.xlm_roberta import modeling_xlm_roberta"
     ),
 }

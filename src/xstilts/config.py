@@ -244,6 +244,7 @@ class Study(Strict):
         evaluation: Prediction and scoring.
         toyworld: Sizes of synthetic data.
         log_seconds: Seconds between two progress lines of a job.
+        save_seconds: Seconds between two saved states of a training.
     """
 
     study: Name
@@ -264,6 +265,7 @@ class Study(Strict):
     evaluation: Evaluation = Evaluation()
     toyworld: ToyWorld = ToyWorld()
     log_seconds: Annotated[float, Field(gt=0)] = 15.0
+    save_seconds: Annotated[float, Field(gt=0)] = 600.0
 
 
 def load_study(content: Any, where: str) -> Study:

@@ -95,6 +95,7 @@ class Session:
             files=files,
             eval_batch_tokens=self.study.evaluation.batch_tokens,
             log_seconds=self.study.log_seconds,
+            save_seconds=self.study.save_seconds,
         )
         return settings.model_dump_json()
 

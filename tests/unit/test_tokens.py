@@ -424,12 +424,13 @@ def test_an_answer_of_characters_that_are_no_piece() -> None:
 # ---------------------------------------------------------------- raw text, retrieval
 
 
-def test_lines_are_packed_full(xlmr: SubwordTokenizer) -> None:
+def test_whole_lines_are_packed(xlmr: SubwordTokenizer) -> None:
     table = pa.table({"text": ["a b", "c", "\u200b", "d", "a b c d e a b", "e"]})
     made = stage.encoder("masked_lm")(table, xlmr, Encoding(7))
     assert written(xlmr, made.arrays) == [
-        "<s> ▁a ▁b </s> ▁c </s> ▁d",
-        "<s> </s> ▁a ▁b ▁c ▁d ▁e",
+        "<s> ▁a ▁b </s> ▁c </s>",
+        "<s> ▁d </s>",
+        "<s> ▁a ▁b ▁c ▁d ▁e </s>",
         "<s> ▁a ▁b </s> ▁e </s>",
     ]
     assert made.counts == {"examples": 6, "truncated": 0, "empty": 1}
@@ -440,7 +441,8 @@ def test_packing_loses_nothing(bert: SubwordTokenizer) -> None:
     made = stage.encoder("masked_lm")(pa.table({"text": texts}), bert, Encoding(9))
     words = " ".join(written(bert, made.arrays)).split()
     assert words.count("a") == 39
-    assert np.diff(made.arrays["offsets"])[:-1].tolist() == [9] * 5
+    # 3; 20 in parts of 7, 7 and 6; 1; 7; 8 in parts of 7 and 1: all with [CLS] and [SEP].
+    assert np.diff(made.arrays["offsets"]).tolist() == [5, 9, 9, 8, 3, 9, 9, 3]
     assert not made.arrays["type_ids"].any()
 
 

@@ -23,7 +23,6 @@ _PACKAGES = (
     "xstilts",
     "torch",
     "transformers",
-    "accelerate",
     "tokenizers",
     "safetensors",
     "datasets",
