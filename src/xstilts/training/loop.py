@@ -302,7 +302,7 @@ def make_optimizer(model: torch.nn.Module, settings: Training) -> torch.optim.Op
         lr=settings.learning_rate,
         betas=(0.9, settings.adam_beta2),
         eps=settings.adam_epsilon,
-        fused=torch.cuda.is_available(),
+        fused=True,
     )
 
 
