@@ -1,1 +1,0 @@
-"""xstilts: English intermediate-task training for zero-shot cross-lingual transfer."""

@@ -1,1 +1,0 @@
-"""Analysis: tables and figures from scores."""

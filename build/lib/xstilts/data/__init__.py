@@ -1,1 +1,0 @@
-"""Data: from sources to canonical rows to tokens."""

@@ -1,1 +1,0 @@
-"""Evaluation: predictions per language, official metrics, scores."""

@@ -1,1 +1,0 @@
-"""Metrics: additive statistics per example, and how their sums become percentages."""

@@ -1,1 +1,0 @@
-"""The six formats: how each is encoded, trained and decoded."""

@@ -1,1 +1,0 @@
-"""The toy world: synthetic languages at planted distances from one another."""

@@ -1,1 +1,0 @@
-"""Training: one engine for pretraining, intermediate training and fine-tuning."""
