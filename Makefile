@@ -23,7 +23,7 @@ demo: $(READY) ## Run the default study end to end: offline, CPU, minutes
 	snakemake --cores $(CORES) --scheduler greedy --quiet all --rerun-incomplete
 
 test: $(READY) ## Run the fast tests
-	pytest -m "not slow" -n $(CORES)
+	pytest -m "not slow" -n $(CORES) --dist loadfile
 
 test-slow: $(READY) ## Run the slow tests
 	pytest -m slow
