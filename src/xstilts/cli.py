@@ -1,7 +1,7 @@
 """The command line: one command per stage, and the lock of a study's data.
 
-`xstilts STAGE --out FOLDER --spec JSON` is what Snakemake runs, in the results folder; it can be called
-by hand with the same arguments.
+`xstilts STAGE --out FOLDER --spec JSON` is what Snakemake runs, in the results folder; it can be
+called by hand with the same arguments.
 """
 
 from __future__ import annotations
@@ -66,7 +66,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run_stage(stage: str, spec: Mapping[str, Any], out: Path) -> None:
     """Run a stage in this process."""
     if spec.get("stage") != stage:
-        raise InputError("--spec", "is of another stage", expected=stage, found=str(spec.get("stage")))
+        raise InputError(
+            "--spec", "is of another stage", expected=stage, found=str(spec.get("stage"))
+        )
     if out.is_absolute() or ".." in out.parts:
         raise InputError("--out", "leaves the results folder", found=str(out))
     if stage not in ONLINE:

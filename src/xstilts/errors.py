@@ -1,7 +1,7 @@
 """The one error that a user can cause, and how its message is made.
 
-Whatever is wrong with a study, a registry row, a data file or a checkpoint ends in an `InputError`:
-one message that names the place (file, key, row), what was expected, what was found, and what to do.
+Whatever is wrong with a study, a registry row, a file or a checkpoint ends in an `InputError`:
+one message that names the place (file, key, row), what was expected and found, and what to do.
 """
 
 from __future__ import annotations
