@@ -11,7 +11,9 @@ import pytest
 
 pytestmark = pytest.mark.slow
 
-CHANCE = {"toy_nli": 100 / 3, "toy_pos": 15.0, "toy_ner": 10.0, "toy_qa": 100 / 3}
+# NLI: three labels. QA: three sentences, one of which has the answer. Tagging: what one label for
+# every word would give is far below.
+CHANCE = {"toy_nli": 100 / 3, "toy_pos": 30.0, "toy_ner": 30.0, "toy_qa": 100 / 3}
 
 
 def snakemake(repository: Path, *arguments: str) -> str:
@@ -48,7 +50,7 @@ def test_the_toy_model_learns_its_tasks_in_the_source_language(toy: Path) -> Non
         table = rows(toy / "by_language" / f"{target}.csv")
         source = [float(row["lower"]) for row in table if row["language"] == "qaa"]
         assert len(source) == 4
-        assert min(source) > chance + 10, f"{target}: {source}"
+        assert min(source) > chance, f"{target}: lower bounds {source}"
 
 
 def test_the_nearest_language_beats_the_farthest_in_every_target(toy: Path) -> None:
