@@ -6,8 +6,10 @@ import io
 import tarfile
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from safetensors.numpy import save
 
 from xstilts.registry.rows import DatasetRow, ModelRow
 
@@ -96,12 +98,16 @@ def tar_bz2(files: dict[str, bytes]) -> bytes:
     return buffer.getvalue()
 
 
+#: A whole file of weights.
+WEIGHTS = save({"weight": np.zeros(2, np.float32)})
+
+
 def model_files() -> dict[str, bytes]:
     return {
         "config.json": b"{}",
         "tokenizer.json": b"{ }",
         "sentencepiece.bpe.model": b"pieces",
-        "model.safetensors": b"weights",
+        "model.safetensors": WEIGHTS,
         "pytorch_model.bin": b"pickle",
         "onnx/model.safetensors": b"not these",
         "README.md": b"",

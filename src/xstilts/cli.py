@@ -54,13 +54,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         if options.command in STAGES:
-            run_stage(options.command, json.loads(options.spec), Path(options.out))
+            run_stage(options.command, _spec(options.spec), Path(options.out))
         else:
             options.run(options)
     except InputError as error:
         print(f"xstilts {options.command}: {error}", file=sys.stderr)
         return 2
     return 0
+
+
+def _spec(text: str) -> dict[str, Any]:
+    try:
+        spec = json.loads(text)
+    except ValueError as error:
+        raise InputError("--spec", f"is no JSON ({error})") from error
+    if not isinstance(spec, dict):
+        raise InputError("--spec", "is no JSON object", found=text[:80])
+    return spec
 
 
 def run_stage(stage: str, spec: Mapping[str, Any], out: Path) -> None:

@@ -15,6 +15,7 @@ import pytest
 from hub_samples import (
     EN,
     SW,
+    WEIGHTS,
     archive_row,
     model,
     model_files,
@@ -301,7 +302,7 @@ def test_model_files(hub: Hub, tmp_path: Path) -> None:
     out.mkdir()
     names = fetch_model_files("owner/tiny", entry, out, ["config.json", "*.safetensors"])
     assert names == ["config.json", "model.safetensors"]
-    assert (out / "model.safetensors").read_bytes() == b"weights"
+    assert (out / "model.safetensors").read_bytes() == WEIGHTS
     assert sorted(path.name for path in out.iterdir()) == names
     with pytest.raises(InputError, match=r"expected vocab.txt; found .*config.json"):
         fetch_model_files("owner/tiny", entry, out, ["vocab.txt"])
@@ -330,6 +331,12 @@ def test_the_stage_of_a_model(hub: Hub) -> None:
         run_it(config_json=b'{"model_type": "bert", "num_hidden_layers": 3}')
     with pytest.raises(InputError, match=r"model_type.*expected 'bert'; found None"):
         run_it(config_json=b"{ }")
+    with pytest.raises(InputError, match=r"owner/tiny: config.json: is no JSON"):
+        run_it(config_json=b"{")
+    right = b'{"model_type": "bert", "num_hidden_layers": 2}'
+    for corrupt in (b"weights", WEIGHTS[:-1], WEIGHTS + b"0"):
+        with pytest.raises(InputError, match=r"owner/tiny: model.safetensors: is no whole .*lock"):
+            run_it(config_json=right, model_safetensors=corrupt)
     with pytest.raises(InputError, match=r"lacks a file; .*found .*part.safetensors"):
         run_it(model_safetensors=b"", part_safetensors=b"half of the weights")
 

@@ -191,6 +191,20 @@ def test_refresh_reports_what_changed(hub: Hub) -> None:
     assert fresh.datasets["small/sw"] == lock.datasets["small/sw"]
 
 
+def test_refresh_keeps_an_entry_whose_files_are_the_same(hub: Hub) -> None:
+    """A new commit alone must fetch nothing again, and so train nothing again."""
+    old = hub.publish("owner/small", small_repository())
+    lock, _ = resolve([EN], Lock())
+    new = hub.publish("owner/small", small_repository() | {"NEWS.md": b"A licence."})
+    assert old != new
+    fresh, changes = resolve([EN], lock, refresh=True)
+    assert fresh == lock
+    assert str(changes[0]) == (
+        f"small/en: kept: revision {old} -> {new} has the same files, the old one is kept"
+    )
+    assert len(changes) == 1
+
+
 def test_an_entry_is_resolved_again_when_the_row_wants_more(hub: Hub) -> None:
     hub.publish("owner/small", small_repository())
     lock, _ = resolve([(row(splits={"train": "train"}), "en", "en")], Lock())

@@ -95,8 +95,8 @@ def run_model(spec: Mapping[str, Any], out: Path) -> None:
         out: The artifact's folder: ``config.json`` and ``model.safetensors``.
 
     Raises:
-        InputError: If nothing is locked, the bytes differ, the weights are in several files, or
-            the model is not what its row says.
+        InputError: If nothing is locked, the bytes differ, the weights are in several files or
+            corrupt, or the model is not what its row says.
     """
     model = spec["model"]
     with publishing(out, spec) as draft:
@@ -105,18 +105,39 @@ def run_model(spec: Mapping[str, Any], out: Path) -> None:
             where, expected = f"model {model['hub']}", ", ".join(_MODEL)
             found = ", ".join(spec["lock"]["files"])
             raise InputError(where, "the repository lacks a file", expected=expected, found=found)
-        config = json.loads((draft.folder / "config.json").read_text(encoding="utf-8"))
-        for row_key, config_key in (
-            ("architecture", "model_type"),
-            ("layers", "num_hidden_layers"),
-        ):
-            if config.get(config_key) != model[row_key]:
-                raise InputError(
-                    f"{model['hub']}: config.json: {config_key}",
-                    f"is not the {row_key} of the registry's row {model['name']!r}",
-                    expected=repr(model[row_key]),
-                    found=repr(config.get(config_key)),
-                )
+        _check_config(draft.folder / "config.json", model)
+        _check_weights(draft.folder / "model.safetensors", model["hub"])
+
+
+def _check_config(path: Path, model: Mapping[str, Any]) -> None:
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{model['hub']}: config.json", f"is no JSON ({error})") from error
+    for row_key, config_key in (("architecture", "model_type"), ("layers", "num_hidden_layers")):
+        if config.get(config_key) != model[row_key]:
+            raise InputError(
+                f"{model['hub']}: config.json: {config_key}",
+                f"is not the {row_key} of the registry's row {model['name']!r}",
+                expected=repr(model[row_key]),
+                found=repr(config.get(config_key)),
+            )
+
+
+def _check_weights(path: Path, hub: str) -> None:
+    """Look at the header, and whether all the bytes that it tells of are there."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy"):
+            pass
+    except SafetensorError as error:
+        raise InputError(
+            f"{hub}: model.safetensors",
+            f"is no whole safetensors file ({error})",
+            found=f"{path.stat().st_size} bytes",
+            hint=f"Put a whole file into the repository or its mirror, then {REFRESH}",
+        ) from error
 
 
 # ---- the Hub and its mirror

@@ -1,0 +1,135 @@
+"""What the plan says of the artifacts on disk, and what it refuses."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from xstilts.artifacts.publish import publishing
+from xstilts.errors import InputError
+from xstilts.plan import Plan
+from xstilts.session import Session
+
+STUDY: dict[str, Any] = {
+    "study": "small",
+    "models": ["toy-xlmr"],
+    "recipes": ["none"],
+    "targets": ["toy_nli"],
+    "languages": ["qaa", "qab"],
+    "source_language": "qaa",
+    "toyworld": {
+        "sizes": {
+            "corpus": {"train": 9},
+            "nli": {"train": 9, "dev": 9, "test": 9},
+            "parallel": {"test": 9},
+        },
+    },
+    "pretraining": {"corpus": "toy_corpus", "languages": "qaa"},
+}
+PREDICTIONS = "predictions/toy-xlmr/none/seed-1/toy_nli"
+WEIGHTS = "checkpoints/toy-xlmr/none/seed-1/toy_nli"
+SCORES = "scores/toy-xlmr/none/seed-1/toy_nli"
+
+
+def plan_of(**changes: Any) -> Plan:
+    return Session.of_config(STUDY | changes, "s.yaml", Path(), main=False).plan
+
+
+@pytest.fixture
+def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """All artifacts of the small study, of empty files."""
+    monkeypatch.chdir(tmp_path)
+    for job in plan_of().jobs.values():
+        with publishing(Path(job.out), job.spec) as draft:
+            for name in job.files:
+                (draft.folder / name).write_text("")
+    return tmp_path
+
+
+def stale(plan: Plan, results: Path) -> set[str]:
+    return {out for out in plan.jobs if plan.is_stale(out, results)}
+
+
+def test_what_is_published_is_not_stale(results: Path) -> None:
+    assert stale(plan_of(), results) == set()
+    assert stale(plan_of(), results / "elsewhere") == set(plan_of().jobs)
+
+
+def test_another_spec_is_stale(results: Path) -> None:
+    training = {"tasks": {"toy_nli": {"learning_rate": 2e-5}}}
+    assert stale(plan_of(training=training), results) == {WEIGHTS}
+
+
+def test_remade_inputs_make_stale(results: Path) -> None:
+    manifest = results / WEIGHTS / "manifest.json"
+    manifest.write_text(manifest.read_text().replace("\n", "\n "))
+    assert stale(plan_of(), results) == {PREDICTIONS}
+
+
+def test_lost_and_broken_files(results: Path) -> None:
+    (results / WEIGHTS / "model.safetensors").unlink()
+    (results / SCORES / "manifest.json").write_text("{")
+    (results / PREDICTIONS / "qab.jsonl").unlink()
+    # Predictions are restored by a job of their own; the table's input is another one now.
+    assert stale(plan_of(), results) == {WEIGHTS, SCORES, "tables"}
+
+
+def test_one_lost_file_of_each_artifact_is_asked_for(results: Path) -> None:
+    assert plan_of().missing_files(results) == []
+    for language in STUDY["languages"]:
+        (results / PREDICTIONS / f"{language}.jsonl").unlink()
+    (results / "tables" / "scores.csv").unlink()
+    assert plan_of().missing_files(results) == [f"{PREDICTIONS}/qaa.jsonl", "tables/scores.csv"]
+
+
+def test_a_new_languages_predictions_are_not_lost(results: Path) -> None:
+    assert plan_of(languages=["qaa", "qab", "qac"]).missing_files(results) == []
+
+
+def test_two_artifacts_cannot_have_one_folder(tmp_path: Path) -> None:
+    """A task named like the other kind of training."""
+    rows = tmp_path / "rows.yaml"
+    task = {"title": "T", "datasets": ["toy_nli"], "language": "qaa"}
+    target = {
+        "title": "T",
+        "train": ["intermediate"],
+        "dataset": "toy_nli",
+        "metric": "accuracy",
+        "group": "classification",
+        "benchmark": ["own"],
+    }
+    rows.write_text(json.dumps({"tasks": {"intermediate": task}, "targets": {"t": target}}))
+    with pytest.raises(InputError, match=r"two different artifacts .*seed-1/intermediate"):
+        plan_of(registry=[str(rows)], recipes=["toy_nli"], targets=["t"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"recipes": {"x": {"tasks": ["toy_nli"] * 2}}}, r"recipes\.x\.tasks: 'toy_nli' stands"),
+        (
+            {"pretraining": {"corpus": "toy_corpus", "languages": ["qaa", "de"]}},
+            r"pretraining\.languages: no corpus has 'de'",
+        ),
+        ({"toyworld": {"sizes": {"nlii": {}}}}, r"toyworld\.sizes\.nlii: unknown .* mean 'nli'"),
+        ({"files": {"cgg": "x"}}, r"files\.cgg: unknown data set or model\. Did you mean 'ccg'"),
+        (
+            {
+                "evaluation": {"retrieval": {"layer": 9}},
+                "targets": ["toy_retrieval"],
+                "languages": ["qab"],
+            },
+            r"retrieval\.layer: .* 0 to \d+; found 9",
+        ),
+    ],
+)
+def test_what_cannot_be_planned(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        plan_of(**changes)
+
+
+def test_all_trainings_wait_for_all_data() -> None:
+    jobs = plan_of().jobs
+    data = {job.out for job in jobs.values() if job.stage in ("prepare", "tokens", "testset")}
+    assert data <= set(jobs["data/check"].spec["inputs"]["data"])
