@@ -20,7 +20,7 @@ from xstilts.config import ContinuedMlm, Encoding, Recipe, Study
 from xstilts.data.lock import Lock
 from xstilts.errors import InputError, nearest
 from xstilts.registry import Registry
-from xstilts.registry.rows import DatasetRow, HubSource, ModelRow, TargetRow, TaskRow, ToySource
+from xstilts.registry.rows import DatasetRow, ModelRow, TargetRow, TaskRow, ToySource
 from xstilts.training.settings import Training
 from xstilts.validation import parse
 
@@ -686,7 +686,8 @@ class _Planner:
             cells.append(
                 {"model": model, "recipe": recipe, "seed": number, "target": target, "scores": out}
             )
-        codes = {code for job in self.of_score() for code in job.spec["languages"]}
+        scored = [job for job in self.jobs.values() if job.stage == "score"]
+        codes = {code for job in scored for code in job.spec["languages"]}
         spec = {
             "stage": "aggregate",
             "fingerprint": fingerprint("xstilts.analysis.aggregate"),
@@ -707,9 +708,6 @@ class _Planner:
             "inputs": {"scores": [cell["scores"] for cell in cells]},
         }
         self._add(Job("aggregate", TABLES, spec, files=("scores.csv", "overview.csv")))
-
-    def of_score(self) -> list[Job]:
-        return [job for job in self.jobs.values() if job.stage == "score"]
 
     def _target_entry(self, target: TargetRow) -> dict[str, Any]:
         return {
@@ -733,6 +731,3 @@ class _Planner:
 def _training_code(formats: Iterable[str]) -> str:
     heads = [f"xstilts.formats.{name}.head" for name in formats]
     return fingerprint("xstilts.training.stages", *heads)
-
-
-__all__ = ["CHECK", "TABLES", "HubSource", "Job", "Plan", "languages_of", "make_plan"]

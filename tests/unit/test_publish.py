@@ -121,7 +121,7 @@ def test_a_failed_rename_puts_the_old_one_back(monkeypatch):
 
 def _killed_between_the_renames(folder: Path) -> None:
     os.chdir(folder)
-    publish._fsync = lambda path: None
+    publish.fsync = lambda path: None
     rename = Path.rename
 
     def killing(self, target):

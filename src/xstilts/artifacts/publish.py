@@ -80,10 +80,11 @@ def publishing(out: Path, spec: Spec, record: Record | None = None) -> Iterator[
 
 def _sync(folder: Path) -> None:
     for path in [*folder.rglob("*"), folder]:
-        _fsync(path)
+        fsync(path)
 
 
-def _fsync(path: Path) -> None:
+def fsync(path: Path) -> None:
+    """Sync a file or folder to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -130,5 +131,5 @@ def _replace(new: Path, place: Path) -> None:
                 old.rename(place)
             raise
         break
-    _fsync(place.parent)
+    fsync(place.parent)
     shutil.rmtree(old, ignore_errors=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import signal
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -319,11 +318,10 @@ def set_lr(
     settings: Training,
     step: int,
     steps: int,
-    schedule: Callable[[Training, int, int], float] = learning_rate,
 ) -> None:
     """Set the learning rate of a step."""
     for group in optimizer.param_groups:
-        group["lr"] = schedule(settings, step, steps)
+        group["lr"] = learning_rate(settings, step, steps)
 
 
 def write_history(folder: Path, counters: Counters) -> None:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from xstilts.artifacts.manifest import describe_files
+from xstilts.artifacts.publish import fsync
 from xstilts.artifacts.record import Record
 from xstilts.artifacts.spec import Spec, spec_sha256
 from xstilts.errors import InputError
@@ -80,11 +81,11 @@ class State:
         checks = json.dumps(describe_files(draft))
         (draft / "sha256.json").write_text(checks, encoding="utf-8")
         for path in [*draft.iterdir(), draft]:
-            _fsync(path)
+            fsync(path)
         place = self.folder / f"step-{step}"
         shutil.rmtree(place, ignore_errors=True)
         draft.rename(place)
-        _fsync(self.folder)
+        fsync(self.folder)
         for old in self._steps()[:-_KEEP]:
             shutil.rmtree(old)
         self.note("killed")
@@ -139,14 +140,6 @@ def _link(source: Path, place: Path) -> None:
         os.link(source, place)
     except OSError:
         shutil.copyfile(source, place)
-
-
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _whole(place: Path) -> bool:
