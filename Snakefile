@@ -12,7 +12,7 @@ from snakemake.utils import min_version
 
 # Planning makes millions of small objects and frees few: the default thresholds cost a sixth of the
 # time of a dry run.
-gc.set_threshold(200_000, 20, 100)
+gc.set_threshold(2_000_000, 20, 100)
 
 min_version("9.20")
 

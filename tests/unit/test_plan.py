@@ -132,4 +132,17 @@ def test_what_cannot_be_planned(changes: dict[str, Any], message: str) -> None:
 def test_all_trainings_wait_for_all_data() -> None:
     jobs = plan_of().jobs
     data = {job.out for job in jobs.values() if job.stage in ("prepare", "tokens", "testset")}
-    assert data <= set(jobs["data/check"].spec["inputs"]["data"])
+    inputs = jobs["data/check"].spec["inputs"]
+    assert data <= {*inputs["data"], *inputs["held"]}
+
+
+def test_what_the_check_is_not_shown_is_an_input_of_what_it_is_shown() -> None:
+    jobs = plan_of().jobs
+    seen, waiting = set[str](), list(jobs["data/check"].inputs)
+    while waiting:
+        out = waiting.pop()
+        seen.add(out)
+        waiting.extend(jobs[out].inputs)
+    held = jobs["data/check"].spec["inputs"]["held"]
+    assert held
+    assert set(held) <= seen

@@ -148,7 +148,8 @@ def test_check_writes_every_split_and_says_which_differ(capsys):
         report("data/prepared/xnli/de", 8),
         write_tokens("data/tokens/m/mnli/en", "masked_lm"),
     ]
-    check.run({"stage": "check", "inputs": {"data": data}}, Path("data/check"))
+    inputs = {"data": data[2:], "held": data[:2]}
+    check.run({"stage": "check", "inputs": inputs}, Path("data/check"))
     with Path("data/check/datasets.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["dataset"] + row["language"] + row["expected"] for row in rows] == [
@@ -173,4 +174,4 @@ def test_check_sees_a_lost_report():
     folder = report("data/prepared/mnli/en", 9)
     Path(folder, "report.json").unlink()
     with pytest.raises(InputError, match="the file is missing"):
-        check.run({"stage": "check", "inputs": {"data": [folder]}}, Path("data/check"))
+        check.run({"stage": "check", "inputs": {"data": [folder], "held": []}}, Path("data/check"))

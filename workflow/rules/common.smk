@@ -44,26 +44,28 @@ def manifests(pattern):
     ]
 
 
+def checked(pattern):
+    """Manifests of a job's inputs, and of the check of all data, which alone makes nothing again.
+
+    Behind a job that runs, Snakemake looks for no other reason to run, not even behind an
+    ancient() input (snakemake#4166): a job that must run for its own sake is not to have one.
+    """
+
+    def inputs(wildcards):
+        job = PLAN.jobs[pattern.format(**wildcards)]
+        check = manifest(CHECK)
+        gate = check if PLAN.is_stale(job.out, SESSION.results) else ancient(check)
+        return [gate, *(manifest(folder) for folder in job.inputs)]
+
+    return inputs
+
+
 def lost_files():
     """Files that published artifacts have lost; `all` asks for them."""
     try:
         return PLAN.missing_files(SESSION.results)
     except InputError as error:
         raise WorkflowError(str(error)) from None
-
-
-def checked(pattern):
-    """The check of all data, which must be over before a job; it alone makes nothing again.
-
-    Behind a job that runs, Snakemake looks for no other reason to run, not even behind an
-    ancient() input (snakemake#4166): a job that must run for its own sake is not to have one.
-    """
-
-    def gate(wildcards):
-        stale = PLAN.is_stale(pattern.format(**wildcards), SESSION.results)
-        return manifest(CHECK) if stale else ancient(manifest(CHECK))
-
-    return gate
 
 
 def cores(pattern):

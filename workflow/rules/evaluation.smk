@@ -6,7 +6,6 @@ SCORES = "scores/{model}/{recipe}/seed-{seed}/{target}"
 rule evaluate:
     input:
         checked(PREDICTIONS),
-        manifests(PREDICTIONS),
     output:
         manifest(PREDICTIONS),
     log:
@@ -36,7 +35,6 @@ rule restore_predictions:
 rule score:
     input:
         checked(SCORES),
-        manifests(SCORES),
     output:
         manifest(SCORES),
         f"{SCORES}/scores.json",
@@ -51,7 +49,6 @@ rule score:
 rule aggregate:
     input:
         checked(TABLES),
-        manifests(TABLES),
     output:
         manifest(TABLES),
         f"{TABLES}/scores.csv",

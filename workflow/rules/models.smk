@@ -32,7 +32,6 @@ rule fetch_model:
 rule pretrain:
     input:
         checked(PRETRAINED),
-        manifests(PRETRAINED),
     output:
         manifest(PRETRAINED),
         f"{PRETRAINED}/model.safetensors",

@@ -6,7 +6,6 @@ FINETUNED = "checkpoints/{model}/{recipe}/seed-{seed}/{training}"
 rule intermediate:
     input:
         checked(INTERMEDIATE),
-        manifests(INTERMEDIATE),
     output:
         manifest(INTERMEDIATE),
         f"{INTERMEDIATE}/model.safetensors",
@@ -22,7 +21,6 @@ rule intermediate:
 rule finetune:
     input:
         checked(FINETUNED),
-        manifests(FINETUNED),
     output:
         manifest(FINETUNED),
         f"{FINETUNED}/model.safetensors",

@@ -22,7 +22,7 @@ COLUMNS = ("dataset", "language", "split", "expected", "rows_in", "rows", "dropp
 def run(spec: Mapping[str, Any], out: Path) -> None:
     """Write `datasets.csv`: a row per data set, language and split."""
     progress = Progress("check", out.as_posix())
-    rows = [row for name in spec["inputs"]["data"] for row in _rows(Path(name))]
+    rows = [row for name in _folders(spec) for row in _rows(Path(name))]
     with publishing(out, spec) as draft:
         path = draft.folder / "datasets.csv"
         with path.open("w", encoding="utf-8", newline="") as file:
@@ -34,6 +34,10 @@ def run(spec: Mapping[str, Any], out: Path) -> None:
     progress.done(
         f"{len(rows)} splits, {total} rows; {differing} splits differ in size from the registry"
     )
+
+
+def _folders(spec: Mapping[str, Any]) -> list[str]:
+    return sorted({*spec["inputs"]["data"], *spec["inputs"]["held"]})
 
 
 def _rows(folder: Path) -> Iterator[dict[str, Any]]:
