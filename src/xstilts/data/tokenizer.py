@@ -14,7 +14,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
 from tokenizers import (
     AddedToken,
     Regex,
@@ -27,9 +26,9 @@ from tokenizers import (
 )
 from tokenizers import decoders as decode
 
-from xstilts.artifacts.manifest import check_file
 from xstilts.artifacts.publish import publishing
 from xstilts.data.subwords import SubwordTokenizer, load_tokenizer
+from xstilts.data.tables import read_rows
 from xstilts.errors import InputError, nearest
 
 #: Special tokens in the order of their ids; XLM-R's mask comes last of all.
@@ -59,8 +58,7 @@ def corpus_lines(folders: Sequence[Path], max_lines: int | None) -> list[str]:
     """Training lines of all corpora, of each at most ``max_lines``, evenly spaced."""
     lines: list[str] = []
     for folder in folders:
-        path = check_file(folder, "train.parquet")
-        found = pq.read_table(path, columns=["text"])["text"].to_pylist()
+        found = read_rows(folder, "train.parquet", ["text"])["text"].to_pylist()
         wanted = min(len(found), max_lines or len(found))
         lines.extend(found[number * len(found) // wanted] for number in range(wanted))
     return lines

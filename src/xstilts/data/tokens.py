@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from safetensors.numpy import save_file
 
 from xstilts.artifacts.manifest import check_file, read_manifest
 from xstilts.artifacts.publish import publishing
 from xstilts.data.subwords import Arrays, Encoded, Encoding, SubwordTokenizer
+from xstilts.data.tables import read_rows
 from xstilts.errors import InputError
 
 Encode = Callable[[pa.Table, SubwordTokenizer, Encoding], Encoded]
@@ -95,8 +95,8 @@ def run(spec: Mapping[str, Any], out: Path) -> None:
     meta = _meta(spec, report["labels"], tokenizer) | {"splits": {}}
     with publishing(out, spec) as draft:
         for stem in _stems(prepared):
-            path = check_file(prepared, f"{stem}.parquet")
-            encoded = encode(pq.read_table(path, use_threads=False), tokenizer, encoding)
+            path = prepared / f"{stem}.parquet"
+            encoded = encode(read_rows(prepared, path.name), tokenizer, encoding)
             check_arrays(encoded.arrays, tokenizer.vocab_size, encoding.max_length, str(path))
             arrays = {name: np.ascontiguousarray(a) for name, a in encoded.arrays.items()}
             save_file(arrays, draft.folder / f"{stem}.safetensors")

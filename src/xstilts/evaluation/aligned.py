@@ -72,9 +72,9 @@ def align(metric: Metric, format_: str, predictions: Path, prepared: Path) -> Al
 
 
 def _columns(folder: Path, name: str, *columns: str) -> dict[str, list[Any]]:
-    import pyarrow.parquet as pq
+    from xstilts.data.tables import read_rows
 
-    table = pq.ParquetFile(check_file(folder, name)).read(columns=list(columns))
+    table = read_rows(folder, name, columns)
     return {column: table.column(column).to_pylist() for column in columns}
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from xstilts.artifacts.manifest import MANIFEST, check_file, sha256_file
+from xstilts.artifacts.manifest import MANIFEST, sha256_file
 from xstilts.artifacts.publish import publishing
 from xstilts.artifacts.spec import canonical, sha256_text
 from xstilts.data.token_store import TokenMeta, read_store
@@ -121,13 +121,13 @@ class _Predictor:
         return self._classify(index, decoder)
 
     def _classify(self, index: int, decoder: Any) -> Lines:
-        import pyarrow.parquet as pq
+        from xstilts.data.tables import read_rows
 
         spec = self.spec
         store = read_store(Path(spec["inputs"]["tokens"][index]), "test")
-        path = check_file(Path(spec["inputs"]["prepared"][index]), "test.parquet")
         wanted = ["id", "context"] if spec["format"] == "question_answering" else ["id"]
-        rows = pq.read_table(path, columns=wanted).to_pylist()
+        prepared = Path(spec["inputs"]["prepared"][index])
+        rows = read_rows(prepared, "test.parquet", wanted).to_pylist()
         labels = self._labels(Path(spec["inputs"]["tokens"][index]), store.meta)
         format_ = trained_format(spec["format"])
         lengths, units = format_.unit_lengths(store), format_.unit_rows(store)

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 
-from xstilts.artifacts.manifest import check_file
+from xstilts.data.tables import read_rows
 from xstilts.data.token_store import TokenStore, read_store
 from xstilts.evaluation.mining import Mined, Pool, best_threshold, mine, nearest_rows
 from xstilts.formats.sentence_retrieval.head import pool
@@ -38,8 +37,7 @@ def retrieve(model: Model, spec: Mapping[str, Any], index: int, device: torch.de
     prepared = Path(spec["inputs"]["prepared"][index])
 
     def side(split: str, name: str) -> Pool:
-        path = check_file(prepared, f"{split}.{name}.parquet")
-        table = pq.read_table(path)
+        table = read_rows(prepared, f"{split}.{name}.parquet")
         store = read_store(tokens, f"{split}.{name}")
         vectors = embed(model, store, spec["decode"], device)
         return Pool(table["id"].to_pylist(), table["text"].to_pylist(), vectors)
@@ -47,7 +45,7 @@ def retrieve(model: Model, spec: Mapping[str, Any], index: int, device: torch.de
     source, target = side("test", "source"), side("test", "target")
     if spec["metric"] == "bucc_f1":
         dev = mine(side("dev", "source"), side("dev", "target"))
-        gold = pq.read_table(check_file(prepared, "dev.gold.parquet"))
+        gold = read_rows(prepared, "dev.gold.parquet")
         ids = zip(gold["source_id"].to_pylist(), gold["target_id"].to_pylist(), strict=True)
         found = mine(source, target).at_least(best_threshold(dev, set(ids)))
         return _pair_lines(found)
