@@ -1,7 +1,7 @@
-"""The command line: one command per stage, and the lock of a study's data.
+"""The command line: commands for people, and the stages that Snakemake runs.
 
-`xstilts STAGE --out FOLDER --spec JSON` is what Snakemake runs, in the results folder; it can be
-called by hand with the same arguments.
+`xstilts stage NAME --out FOLDER --spec JSON` is what Snakemake runs, in the results folder; it can
+be called by hand with the same arguments.
 """
 
 from __future__ import annotations
@@ -53,10 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; bad input ends in one line and status 2."""
     options = _parser().parse_args(arguments)
     try:
-        if options.command in STAGES:
-            run_stage(options.command, _spec(options.spec), Path(options.out))
-        else:
-            options.run(options)
+        options.run(options)
     except InputError as error:
         print(f"xstilts {options.command}: {error}", file=sys.stderr)
         return 2
@@ -118,11 +115,16 @@ def _parser() -> argparse.ArgumentParser:
     summary = commands.add_parser("summary", help="print the overview of finished tables")
     summary.add_argument("tables", type=Path, help="the folder results/STUDY/tables")
     summary.set_defaults(run=_summary)
-    for stage in STAGES:
-        command = commands.add_parser(stage, help=f"stage {stage}; run by Snakemake")
-        command.add_argument("--out", required=True, help="the artifact's folder")
-        command.add_argument("--spec", required=True, help="canonical JSON")
+    stage = commands.add_parser("stage", help="make one artifact; run by Snakemake")
+    stage.add_argument("stage", choices=STAGES, metavar="STAGE", help=", ".join(STAGES))
+    stage.add_argument("--out", required=True, type=Path, help="the artifact's folder")
+    stage.add_argument("--spec", required=True, help="canonical JSON")
+    stage.set_defaults(run=_stage)
     return parser
+
+
+def _stage(options: argparse.Namespace) -> None:
+    run_stage(options.stage, _spec(options.spec), options.out)
 
 
 def _lock(options: argparse.Namespace) -> None:

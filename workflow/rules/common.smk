@@ -76,7 +76,7 @@ def cores(pattern):
 def stage(name, pattern):
     """The command of a stage; its lines go to the terminal and to the log."""
     out = pattern.replace("{", "{wildcards.")
-    return f"xstilts {name} --out {out} --spec {{params.spec:q}} 2>&1 | tee {{log}} >&2"
+    return f"xstilts stage {name} --out {out} --spec {{params.spec:q}} 2>&1 | tee {{log}} >&2"
 
 
 def print_summary():
