@@ -29,6 +29,7 @@ STAGES = {
     "pretrain": ("xstilts.training.stages", "pretrain"),
     "intermediate": ("xstilts.training.stages", "fine_tune"),
     "finetune": ("xstilts.training.stages", "fine_tune"),
+    "sweep": ("xstilts.evaluation.sweep", "run"),
     "evaluate": ("xstilts.evaluation.evaluate", "run"),
     "score": ("xstilts.evaluation.score", "run"),
     "aggregate": ("xstilts.analysis.aggregate", "run"),
@@ -112,6 +113,33 @@ def _parser() -> argparse.ArgumentParser:
         help="resolve everything again and say what has changed at the sources",
     )
     lock.set_defaults(run=_lock)
+    submit = commands.add_parser(
+        "submit", help="write a run's predictions as XTREME's file tree, with the labels"
+    )
+    submit.add_argument("study", type=Path, help="the study's YAML file")
+    submit.add_argument("--out", required=True, type=Path, help="a new folder")
+    submit.add_argument("--benchmark", choices=("xtreme", "xtreme-r"), default="xtreme")
+    submit.add_argument(
+        "--recipe",
+        action="append",
+        default=[],
+        metavar="[TARGET=]RECIPE",
+        help="recipe of one target, or of all; default: the best on English dev data",
+    )
+    submit.add_argument("--model", help="the model, if the study has several")
+    submit.add_argument("--seed", type=int, help="default: the best on dev of the recipe's seeds")
+    submit.set_defaults(run=_submit)
+    score = commands.add_parser(
+        "score", help="score predictions in XTREME's file tree as its evaluate.py does"
+    )
+    score.add_argument("--predictions", required=True, type=Path, help="folder with one per task")
+    score.add_argument("--labels", required=True, type=Path, help="the same, with the gold")
+    score.add_argument("--out", type=Path, help="JSON file for all scores at full precision")
+    score.add_argument("--benchmark", choices=("xtreme", "xtreme-r"), default="xtreme")
+    score.add_argument(
+        "--partial", action="store_true", help="score tasks of which languages are missing, too"
+    )
+    score.set_defaults(run=_score)
     summary = commands.add_parser("summary", help="print the overview of finished tables")
     summary.add_argument("tables", type=Path, help="the folder results/STUDY/tables")
     summary.set_defaults(run=_summary)
@@ -133,6 +161,37 @@ def _lock(options: argparse.Namespace) -> None:
     session = Session.of_file(options.study, root=Path.cwd())
     for line in session.lock_data(refresh=options.refresh):
         print(line)
+
+
+def _submit(options: argparse.Namespace) -> None:
+    from xstilts.evaluation.submit import Wish, submit
+    from xstilts.session import Session
+
+    named = [text.rpartition("=") for text in options.recipe]
+    recipes = {target or "*": recipe for target, _, recipe in named}
+    session = Session.of_file(options.study, root=Path.cwd())
+    wish = Wish(recipes, options.model, options.seed)
+    for cell in submit(session, options.out, wish, options.benchmark):
+        dev = "named" if cell.dev is None else f"dev {cell.dev:.3f}"
+        print(f"{cell.target:<12} {cell.model}  {cell.recipe}  seed {cell.seed}  {dev}")
+
+
+def _score(options: argparse.Namespace) -> None:
+    from xstilts.evaluation.benchmark import score_tree
+
+    out: Path | None = options.out
+    if out is not None and (out.is_dir() or not out.parent.is_dir()):
+        raise InputError(f"--out: {out}", "is no file in an existing folder")
+    report = score_tree(options.predictions, options.labels, options.benchmark, options.partial)
+    if not report.values:
+        raise InputError(
+            str(options.predictions),
+            f"holds no task of {options.benchmark} that {options.labels} holds too",
+            expected=f"folders such as {report.tasks[0].name}, with test-LANGUAGE files",
+        )
+    print(report.table())
+    if out is not None:
+        out.write_text(json.dumps(report.content(), indent=2) + "\n", encoding="utf-8")
 
 
 def _summary(options: argparse.Namespace) -> None:

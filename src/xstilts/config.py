@@ -138,11 +138,13 @@ class Retrieval(Strict):
     """Sentence vectors of targets without training.
 
     Attributes:
-        layer: Hidden state (0 = embeddings); null for the model's registry value.
+        layer: Hidden state (0 = embeddings); null for the model's registry value; `dev` for the
+            one that finds the dev pairs of the study's mined target (BUCC) best. That choice is for
+            sentences: answers (LAReQA) are then compared by the model's registry value.
         pooling: Mean over all sub-words, special ones included, or the first one.
     """
 
-    layer: Annotated[int, Field(ge=0)] | None = None
+    layer: Annotated[int, Field(ge=0)] | Literal["dev"] | None = None
     pooling: Literal["mean", "cls"] = "mean"
 
 
@@ -153,6 +155,11 @@ class Evaluation(Strict):
         batch_tokens: Tokens of a batch; decides no prediction, only memory and time.
         n_best: Start and end positions looked at per QA window.
         max_answer_length: Longest answer, in sub-words.
+        answer_text: How a QA answer's text is made: `offsets` takes its characters from the
+            context; `white_space` repeats the reference's way over white-space chunks, for
+            comparison (with XLM-R a Chinese answer becomes its whole sentence).
+        null_threshold: By how much the score of "no answer" must exceed the best answer's, where
+            questions may have none (SQuAD v2.0).
         retrieval: Sentence vectors.
         bootstrap_samples: Resamples behind each interval.
         bootstrap_seed: Seed of the resampling.
@@ -161,6 +168,8 @@ class Evaluation(Strict):
     batch_tokens: Positive = 16384
     n_best: Positive = 20
     max_answer_length: Positive = 30
+    answer_text: Literal["offsets", "white_space"] = "offsets"
+    null_threshold: Annotated[float, Field(allow_inf_nan=False)] = 0.0
     retrieval: Retrieval = Retrieval()
     bootstrap_samples: Positive = 1000
     bootstrap_seed: int = 1

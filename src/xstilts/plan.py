@@ -326,7 +326,7 @@ class _Planner:
             "stage": "fetch",
             "dataset": row.name,
             "config": config,
-            "source": row.source.model_dump(mode="json"),
+            "source": row.source_of(language).model_dump(mode="json"),
             "layout": row.layout,
         }
         if isinstance(row.source, ToySource):
@@ -386,6 +386,7 @@ class _Planner:
             "dataset": dataset,
             "language": language,
             "encoding": self._encoding(model, row).model_dump(mode="json"),
+            **({"odd_words": row.odd_words} if row.odd_words else {}),
             "inputs": {
                 "prepared": self._prepared(row, language),
                 "tokenizer": f"models/{model.name}/tokenizer",
@@ -594,6 +595,7 @@ class _Planner:
         languages = languages_of(self.study, self.registry, target, self.where)
         texts = [self._prepared(row, language) for language in languages]
         sets = [self._tokens(model, row.name, language) for language in languages]
+        pool = self._pool(model, row)
         spec = {
             "stage": "evaluate",
             "fingerprint": fingerprint(
@@ -604,21 +606,22 @@ class _Planner:
             "target": target.name,
             "format": row.format,
             "metric": target.metric,
-            "head": target.train[-1] if target.train else None,
+            "head": self._head(target, row),
             "languages": languages,
-            "decode": self._decoding(model, row),
+            "decode": self._decoding(model, target, row),
             "inputs": {
                 "checkpoint": checkpoint,
-                "testset": self._testset(model, target, languages, sets),
+                "testset": self._testset(model, target, languages, sets, pool),
                 "tokens": sets,
                 "prepared": texts,
+                **self._layer(model, recipe, seed, row, checkpoint),
+                **pool,
             },
         }
         files = tuple(f"{language}.jsonl" for language in languages)
         out = f"predictions/{name}"
-        predictions = self._add(
-            Job("evaluate", out, spec, implied=("tokens", "prepared"), files=files)
-        )
+        implied = ("tokens", "prepared", *pool)
+        predictions = self._add(Job("evaluate", out, spec, implied=implied, files=files))
         score = {
             "stage": "score",
             "fingerprint": fingerprint("xstilts.evaluation.score"),
@@ -626,41 +629,123 @@ class _Planner:
             "metric": target.metric,
             "format": row.format,
             "languages": languages,
-            "inputs": {"predictions": predictions, "gold": texts},
+            "inputs": {
+                "predictions": predictions,
+                "gold": texts,
+                **({"pool": pool["pool_prepared"]} if pool else {}),
+            },
         }
-        self._add(Job("score", f"scores/{name}", score, implied=("gold",), files=("scores.json",)))
+        implied = ("gold", "pool")
+        self._add(Job("score", f"scores/{name}", score, implied=implied, files=("scores.json",)))
+
+    def _head(self, target: TargetRow, row: DatasetRow) -> str | None:
+        """The trained head that predicts; None where only the encoder is used."""
+        if not target.train:
+            return None
+        task = self.registry.tasks[target.train[-1]]
+        trained = self.registry.datasets[task.datasets[0]]
+        return task.name if trained.format == row.format else None
+
+    def _pool(self, model: ModelRow, row: DatasetRow) -> dict[str, list[str]]:
+        """All candidates that are ranked, whatever languages the study evaluates."""
+        if row.format != "answer_retrieval":
+            return {}
+        pool = self.registry.datasets[row.pool or row.name]
+        codes = [code for code in pool.languages if "test" in pool.splits_of(code)]
+        return {
+            "pool_tokens": [self._tokens(model, pool.name, code) for code in codes],
+            "pool_prepared": [self._prepared(pool, code) for code in codes],
+        }
+
+    def _layer(
+        self, model: ModelRow, recipe: str, seed: int, row: DatasetRow, checkpoint: str
+    ) -> dict[str, str]:
+        """The artifact that chooses the hidden state, where the study leaves that to dev pairs."""
+        retrieval = self.study.evaluation.retrieval
+        if row.format != "sentence_retrieval" or retrieval.layer != "dev":
+            return {}
+        mined = [target for target in self.targets if target.metric == "bucc_f1"]
+        if len(mined) != 1:
+            raise InputError(
+                f"{self.where}: evaluation.retrieval.layer",
+                "dev needs one target whose dev pairs are mined",
+                expected="one target with the metric bucc_f1, such as bucc2018",
+                found=", ".join(target.name for target in mined) or "none",
+                hint="Add bucc2018 to the targets, or give the number of a hidden state",
+            )
+        (target,) = mined
+        languages = languages_of(self.study, self.registry, target, self.where)
+        pools = self.registry.datasets[target.dataset]
+        sets = [self._tokens(model, pools.name, language) for language in languages]
+        spec = {
+            "stage": "sweep",
+            "fingerprint": fingerprint("xstilts.evaluation.sweep"),
+            "target": target.name,
+            "languages": languages,
+            "pooling": retrieval.pooling,
+            "inputs": {
+                "checkpoint": checkpoint,
+                "testset": self._testset(model, target, languages, sets),
+                "tokens": sets,
+                "prepared": [self._prepared(pools, language) for language in languages],
+            },
+        }
+        out = f"layers/{model.name}/{recipe}/seed-{seed}"
+        job = Job("sweep", out, spec, implied=("tokens", "prepared"), files=("layers.json",))
+        return {"layer": self._add(job)}
 
     def _testset(
-        self, model: ModelRow, target: TargetRow, languages: list[str], sets: list[str]
+        self,
+        model: ModelRow,
+        target: TargetRow,
+        languages: list[str],
+        sets: list[str],
+        pool: Mapping[str, list[str]] | None = None,
     ) -> str:
+        more = [out for out in (pool or {}).get("pool_tokens", ()) if out not in sets]
+        names = ["/".join(out.split("/")[-2:]) for out in more]  # data set and language
         spec = {
             "stage": "testset",
             "fingerprint": fingerprint("xstilts.data.testset"),
             "target": target.name,
-            "languages": languages,
-            "inputs": {"tokens": sets},
+            "languages": [*languages, *names],
+            "inputs": {"tokens": [*sets, *more]},
         }
         return self._add(Job("testset", f"data/testsets/{model.name}/{target.name}", spec))
 
-    def _decoding(self, model: ModelRow, row: DatasetRow) -> dict[str, Any]:
+    def _decoding(self, model: ModelRow, target: TargetRow, row: DatasetRow) -> dict[str, Any]:
         evaluation = self.study.evaluation
         if row.format == "question_answering":
-            return {
-                "n_best": evaluation.n_best,
-                "max_answer_length": evaluation.max_answer_length,
-            }
-        if row.format == "sentence_retrieval":
+            return self._answer_decoding(model, target)
+        if row.format == "answer_retrieval" and self._head(target, row):
+            return {"top": 20}
+        if row.format in ("sentence_retrieval", "answer_retrieval"):
             layer = evaluation.retrieval.layer
-            layer = model.retrieval_layer if layer is None else layer
-            if layer > model.layers:
+            if layer is None or (layer == "dev" and row.format == "answer_retrieval"):
+                layer = model.retrieval_layer
+            if layer != "dev" and layer > model.layers:
                 raise InputError(
                     f"{self.where}: evaluation.retrieval.layer",
                     f"model {model.name!r} has no such hidden state",
                     expected=f"0 to {model.layers}",
                     found=str(layer),
                 )
-            return {"layer": layer, "pooling": evaluation.retrieval.pooling}
+            top = {"top": 20} if row.format == "answer_retrieval" else {}
+            return {"layer": layer, "pooling": evaluation.retrieval.pooling, **top}
         return {}
+
+    def _answer_decoding(self, model: ModelRow, target: TargetRow) -> dict[str, Any]:
+        evaluation = self.study.evaluation
+        decode: dict[str, Any] = {
+            "n_best": evaluation.n_best,
+            "max_answer_length": evaluation.max_answer_length,
+        }
+        if target.metric == "squad_v2_f1":
+            decode["null_threshold"] = evaluation.null_threshold
+        if evaluation.answer_text == "white_space":
+            # The manifests of the tokens hold its checksum, as those of the inputs do.
+            decode["tokenizer"] = f"models/{model.name}/tokenizer"
+        return decode
 
     # ---- the study as a whole
 
@@ -711,7 +796,10 @@ class _Planner:
                 "seed": evaluation.bootstrap_seed,
             },
             "cells": cells,
-            "inputs": {"scores": [cell["scores"] for cell in cells]},
+            "inputs": {
+                "scores": [cell["scores"] for cell in cells],
+                "layers": self._outs("sweep"),
+            },
         }
         self._add(Job("aggregate", TABLES, spec, files=("scores.csv", "overview.csv")))
 

@@ -16,7 +16,7 @@ from xstilts.config import Study, load_study
 from xstilts.data.lock import Lock, read_lock, write_lock
 from xstilts.data.resolve import Wanted, resolve
 from xstilts.errors import InputError
-from xstilts.plan import Plan, make_plan
+from xstilts.plan import Job, Plan, make_plan
 from xstilts.registry import Registry, load_registry
 from xstilts.runtime import VARIABLE, Runtime
 from xstilts.validation import read_yaml, refuse_repeated_keys
@@ -158,8 +158,13 @@ class Session:
         """Whether the lock lacks something and all of it lies on this machine."""
         jobs = [*self.plan.of("fetch"), *self.plan.of("fetch_model")]
         unlocked = [job for job in jobs if job.spec.get("lock", True) is None]
-        kinds = {job.spec["source"]["kind"] if "source" in job.spec else "hub" for job in unlocked}
+        kinds = {self._kind(job) for job in unlocked}
         return bool(unlocked) and kinds <= ({"hub", "files"} if self.mirror else {"files"})
+
+    def _kind(self, job: Job) -> str:
+        """Where a job's bytes come from; copies of what URLs give are files of the user."""
+        kind: str = job.spec.get("source", {}).get("kind", "hub")
+        return "files" if kind == "url" and job.spec["dataset"] in self.study.files else kind
 
     def _lock_in_another_process(self, content: Mapping[str, Any]) -> None:
         """Lock a local mirror; apart, because the driver imports nothing heavy."""

@@ -62,6 +62,30 @@ def test_the_nearest_language_beats_the_farthest_in_every_target(toy: Path) -> N
         assert mean["qab"] > mean["qaf"], f"{path.stem}: {mean}"
 
 
+def test_dev_pairs_choose_the_hidden_state_and_it_is_used(repository: Path) -> None:
+    snakemake(repository, "--configfile", "tests/integration/retrieval.yaml", "--quiet", "all")
+    results = repository / "results" / "retrieval"
+    layers = rows(results / "tables" / "layers.csv")
+    dev = defaultdict(list)
+    for row in layers:
+        if row["split"] == "dev":
+            dev[int(row["layer"]), row["chosen"]].append(float(row["value"]))
+    means = {layer: sum(values) / len(values) for (layer, _), values in dev.items()}
+    (chosen,) = (layer for layer, flag in dev if flag == "True")
+    assert len(means) == 4  # the embeddings and three blocks
+    assert chosen == max(sorted(means), key=lambda layer: means[layer])
+    scores = {
+        (row["target"], row["language"]): float(row["value"])
+        for row in rows(results / "tables" / "scores.csv")
+        if row["metric"] in ("accuracy", "f1")
+    }
+    for row in layers:
+        if row["split"] == "test" and int(row["layer"]) == chosen:
+            assert float(row["value"]) == scores["toy_retrieval", row["language"]]
+    # Languages close to each other with many names and anchors in common: no vector is random.
+    assert min(scores.values()) > 50
+
+
 def test_every_slice_of_the_real_data_is_trained_on_and_scored(
     repository: Path, shared: Path
 ) -> None:

@@ -27,12 +27,12 @@ def results(tmp_path, monkeypatch):
     return tmp_path
 
 
-def target(name, metric="accuracy", languages=("en", "de", "sw")):
+def target(name, metric="accuracy", languages=("en", "de", "sw"), group="classification"):
     return {
         "name": name,
         "title": name.upper(),
         "metric": metric,
-        "group": "classification",
+        "group": group,
         "languages": list(languages),
     }
 
@@ -42,13 +42,14 @@ def correct(share, n=20):
     return np.stack([np.arange(n) < round(share * n), np.ones(n)], axis=1).astype(float)
 
 
-def cell(recipe, seed, entry, statistics, model="m"):
+def cell(recipe, seed, entry, statistics, model="m", layers=None):
     """Publish scores made of statistics by language; the cell."""
     out = f"scores/{model}/{recipe}/seed-{seed}/{entry['name']}"
     metric = METRICS[entry["metric"]]
     rows = [row for code, counts in statistics.items() for row in score_rows(metric, code, counts)]
     with publishing(Path(out), {"stage": "test"}) as draft:
         content = {"target": entry["name"], "metric": metric.name, "rows": rows}
+        content["layers"] = layers or {}
         (draft.folder / "scores.json").write_text(json.dumps(content))
         save_file(statistics, draft.folder / "statistics.safetensors")
     return {"model": model, "recipe": recipe, "seed": seed, "target": entry["name"], "scores": out}
@@ -72,7 +73,7 @@ def spec(targets, cells, recipes=("none", "mnli"), **changes):
         "languages": [{"code": code, "name": code.title()} for code in ("en", "de", "sw")],
         "bootstrap": {"samples": 200, "seed": 1},
         "cells": cells,
-        "inputs": {"scores": [entry["scores"] for entry in cells]},
+        "inputs": {"scores": [entry["scores"] for entry in cells], "layers": []},
         **changes,
     }
 
@@ -96,7 +97,7 @@ def overview(recipe, name, languages="all"):
 def trial():
     """Two targets; of `none` on `tatoeba` there is one seed only, as nothing random happens."""
     xnli = target("xnli")
-    tatoeba = target("tatoeba", "tatoeba_accuracy", ("de", "sw"))
+    tatoeba = target("tatoeba", "tatoeba_accuracy", ("de", "sw"), "retrieval")
     foreign = [
         {"de": correct(a), "sw": correct(b)} for a, b in ((0.2, 0.4), (0.5, 0.3), (0.7, 0.5))
     ]
@@ -251,6 +252,18 @@ def test_markdown(trial):
     assert "| none | zero-shot | 47.5 ± 3.5 | 30.0 | 38.8 |" in lines
 
 
+def test_a_group_of_several_targets_has_a_mean():
+    targets = [target("a"), target("b"), target("c", group="qa")]
+    values = {"a": 0.2, "b": 0.4, "c": 0.9}
+    cells = [cell("none", 1, entry, shares(*[values[entry["name"]]] * 3)) for entry in targets]
+    run(spec(targets, cells, recipes=["none"]), TABLES)
+    assert overview("none", "classification (group)")["mean"] == pytest.approx(30)
+    assert overview("none", "average")["mean"] == pytest.approx(50)
+    lines = (TABLES / "overview.md").read_text(encoding="utf-8").splitlines()
+    assert "| Recipe | Languages | A | B | C | Classification (group) | Average |" in lines
+    assert "(group)" not in summary(TABLES)
+
+
 def test_summary_is_aligned_and_narrow():
     targets = [target(f"target-{i}") for i in range(7)]
     cells = [
@@ -296,6 +309,14 @@ def test_two_runs_give_the_same_bytes(trial):
     }
 
 
+GROUPS = {
+    "classification": ("pawsx", "xnli"),
+    "tagging": ("panx", "udpos"),
+    "qa": ("xquad", "mlqa", "tydiqa"),
+    "retrieval": ("bucc2018", "tatoeba"),
+}
+
+
 def test_the_overview_of_xtremes_scores_is_official(shared: Path):
     path = shared / "golden" / "scores" / "expected.json"
     expected = json.loads(path.read_text(encoding="utf-8"))
@@ -313,13 +334,17 @@ def test_the_overview_of_xtremes_scores_is_official(shared: Path):
                 else [value / 100]
             )
             statistics[code] = np.tile([*columns, 1.0], (100, 1))
-        targets.append(target(name, metric, values))
+        group = next(group for group, names in GROUPS.items() if name in names)
+        targets.append(target(name, metric, values, group))
         cells.append(cell("none", 1, targets[-1], statistics))
     run(spec(targets, cells, bootstrap={"samples": 2, "seed": 1}), TABLES)
     assert len(tasks) == 9
     for name, part in tasks.items():
         assert overview("none", name)["mean"] == pytest.approx(part["avg_metric"], abs=1e-9)
     assert overview("none", "average")["mean"] == pytest.approx(expected["all_task"], abs=1e-9)
+    for group in GROUPS:
+        found = overview("none", f"{group} (group)")["mean"]
+        assert found == pytest.approx(expected[group], abs=1e-9)
 
 
 # ---- bad input
@@ -419,3 +444,27 @@ def test_the_figure_shows_every_gain_and_ignores_the_users_settings(tmp_path, mo
     for text in ("mnli", "qqp", "XNLI", "Average", "+1.2", "\N{MINUS SIGN}30.0", "0.0"):
         assert f"<!-- {text} -->" in svg
     assert mpl.rcParams["font.size"] == 20.0
+
+
+def test_retrieval_by_hidden_state():
+    """Test accuracy of every layer, and the dev pairs' F1 with the choice made on it."""
+    entry = target("tatoeba", "tatoeba_accuracy", ("en", "de", "sw"))
+    layers = {"de": [10.0, 30.0], "sw": [5.0, 15.0]}
+    cells = [cell("none", 1, entry, shares(0.5, 0.5, 0.5), layers=layers)]
+    sweep = [{"language": "de", "layer": 0, "f1": 1.0, "threshold": 1.1}]
+    sweep += [{"language": "de", "layer": 1, "f1": 7.0, "threshold": 1.2}]
+    with publishing(Path("layers/m/none/seed-1"), {"stage": "test"}) as draft:
+        content = {"target": "bucc2018", "layer": 1, "rows": sweep}
+        (draft.folder / "layers.json").write_text(json.dumps(content))
+    inputs = {"scores": [cells[0]["scores"]], "layers": ["layers/m/none/seed-1"]}
+    run(spec([entry], cells, recipes=["none"], inputs=inputs), TABLES)
+    rows = table("layers.csv")
+    keys = ("target", "language", "layer", "metric", "value", "split", "chosen")
+    assert [tuple(row[key] for key in keys) for row in rows] == [
+        ("tatoeba", "de", "0", "accuracy", "10.0", "test", ""),
+        ("tatoeba", "de", "1", "accuracy", "30.0", "test", ""),
+        ("tatoeba", "sw", "0", "accuracy", "5.0", "test", ""),
+        ("tatoeba", "sw", "1", "accuracy", "15.0", "test", ""),
+        ("bucc2018", "de", "0", "f1", "1.0", "dev", "False"),
+        ("bucc2018", "de", "1", "f1", "7.0", "dev", "True"),
+    ]

@@ -1,6 +1,7 @@
 """Evaluation: predictions of every format, kept between runs, whatever the batch size."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -19,8 +20,8 @@ from xstilts.artifacts.manifest import read_manifest
 from xstilts.artifacts.publish import publishing
 from xstilts.data.token_store import read_store
 from xstilts.errors import InputError
-from xstilts.evaluation import evaluate
-from xstilts.formats.sentence_retrieval.decode import embed
+from xstilts.evaluation import evaluate, sweep
+from xstilts.formats.sentence_retrieval.vectors import embed
 from xstilts.runtime import runtime
 from xstilts.training.model import Model, load_backbone
 from xstilts.training.stages import fine_tune
@@ -261,17 +262,20 @@ def test_damaged_tokens_stop_it():
 # ---- retrieval
 
 
-def retrieval_spec(layer: int = 1, pooling: str = "mean") -> dict:
+def retrieval_spec(layer: int | str = 1, pooling: str = "mean") -> dict:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    splits = {"test.source": 9, "test.target": 9}
+    splits = {f"{split}.{side}": 9 for split in ("dev", "test") for side in ("source", "target")}
     write_tokens("own/retrieval", "masked_lm", 5, splits=splits)
     with publishing(Path("own/sentences"), {"stage": "prepare"}) as draft:
-        for side, letter in (("source", "f"), ("target", "e")):
-            ids = [f"{letter}{n}" for n in range(9)]
-            table = pa.table({"id": ids, "text": [f"text {name}" for name in ids]})
-            pq.write_table(table, draft.folder / f"test.{side}.parquet")
+        for split in ("dev", "test"):
+            names = {}
+            for side, letter in (("source", "f"), ("target", "e")):
+                ids = names[f"{side}_id"] = [f"{letter}{n}" for n in range(9)]
+                table = pa.table({"id": ids, "text": [f"text {name}" for name in ids]})
+                pq.write_table(table, draft.folder / f"{split}.{side}.parquet")
+            pq.write_table(pa.table(names), draft.folder / f"{split}.gold.parquet")
     return {
         "stage": "evaluate",
         "target": "tatoeba",
@@ -296,14 +300,47 @@ def test_english_sentences_are_the_queries():
     evaluate.run(spec, OUT)
     model = Model(load_backbone(Path("models/tiny/base"), language_model=False), {}).eval()
     vectors = {
-        side: embed(model, read_store(Path("own/retrieval"), f"test.{side}"), spec["decode"], "cpu")
+        side: embed(
+            model, read_store(Path("own/retrieval"), f"test.{side}"), range(3), "mean", "cpu"
+        )
         for side in ("source", "target")
     }
-    unit = {side: v / np.linalg.norm(v, axis=1, keepdims=True) for side, v in vectors.items()}
-    best = (unit["target"] @ unit["source"].T).argmax(1)
+    unit = {side: v / np.linalg.norm(v, axis=2, keepdims=True) for side, v in vectors.items()}
+    best = np.einsum("leh,lfh->lef", unit["target"], unit["source"]).argmax(2)
     assert lines("aa") == [
-        {"id": f"e{query}", "prediction": f"f{row}"} for query, row in enumerate(best.tolist())
+        {
+            "id": f"e{query}",
+            "prediction": f"f{best[1, query]}",
+            "layers": [f"f{row}" for row in best[:, query]],
+        }
+        for query in range(9)
     ]
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls"])
+def test_the_sweep_mines_dev_with_every_layer_and_evaluation_takes_the_best(pooling):
+    spec = retrieval_spec("dev", pooling) | {"metric": "bucc_f1"}
+    inputs = {name: spec["inputs"][name] for name in ("checkpoint", "tokens", "prepared")}
+    own = {"stage": "sweep", "target": "bucc2018", "languages": ["aa"], "pooling": pooling}
+    sweep.run(own | {"inputs": inputs}, Path("layers/none/seed-1"))
+    found = json.loads(Path("layers/none/seed-1/layers.json").read_text())
+    scores = [row["f1"] for row in found["rows"]]
+    assert [row["layer"] for row in found["rows"]] == [0, 1, 2]
+    assert found["layer"] == scores.index(max(scores))
+    assert not list(Path("state").glob("sweep-*"))
+
+    def mined_with(layer: int | str) -> list:
+        shutil.rmtree(OUT, ignore_errors=True)
+        spec["decode"] = {"layer": layer, "pooling": pooling}
+        evaluate.run(spec, OUT)
+        return lines("aa")
+
+    spec["inputs"]["layer"] = "layers/none/seed-1"
+    chosen = mined_with("dev")
+    assert chosen == mined_with(found["layer"])
+    # Dev's threshold is carried to test.
+    threshold = found["rows"][found["layer"]]["threshold"]
+    assert all(line["score"] >= threshold for line in chosen)
 
 
 @pytest.mark.parametrize("pooling", ["mean", "cls"])
@@ -316,9 +353,8 @@ def test_vectors_are_those_of_one_sentence_alone(layer, pooling, monkeypatch):
     settings_of_process(monkeypatch, '{"eval_batch_tokens": 40}')
     model = Model(load_backbone(Path("models/tiny/base"), language_model=False), {}).eval()
     store = read_store(Path("own/retrieval"), "test.source")
-    decode = {"layer": layer, "pooling": pooling}
     with torch.inference_mode():
-        found = embed(model, store, decode, torch.device("cpu"))
+        (found,) = embed(model, store, [layer], pooling, torch.device("cpu"))
         for row in range(store.sequences):
             ids = torch.from_numpy(store.padded(np.array([row]))["input_ids"])
             states = model.encoder(input_ids=ids, output_hidden_states=True).hidden_states[layer][0]

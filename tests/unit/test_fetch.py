@@ -345,7 +345,7 @@ def test_the_stage_of_a_model(hub: Hub) -> None:
 
 
 @pytest.mark.parametrize(
-    "kind", ["corpus", "nli", "paraphrase", "qa", "choice", "pos", "ner", "parallel"]
+    "kind", ["corpus", "nli", "paraphrase", "qa", "choice", "pos", "ner", "parallel", "comparable"]
 )
 def test_the_toy_world(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from xstilts.toyworld.generate import generate

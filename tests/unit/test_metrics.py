@@ -11,18 +11,6 @@ from xstilts.evaluation.metrics import mlqa, squad
 from xstilts.evaluation.metrics.seqeval import spans
 from xstilts.evaluation.metrics.table import METRICS, metric_named
 
-OF_TASK = {
-    "pawsx": "accuracy",
-    "xnli": "accuracy",
-    "panx": "seqeval_f1",
-    "udpos": "seqeval_f1",
-    "xquad": "squad_f1",
-    "tydiqa": "squad_f1",
-    "mlqa": "mlqa_f1",
-    "bucc2018": "bucc_f1",
-    "tatoeba": "tatoeba_accuracy",
-}
-
 
 def values(name, predictions, gold, language="en"):
     metric = METRICS[name]
@@ -90,6 +78,37 @@ def test_two_answers_with_nothing_left_match_without_overlap():
     assert values("squad_f1", ["."], [["the"]]) == {"f1": 0.0, "exact_match": 100.0, "mean": 50.0}
 
 
+def test_a_question_without_prediction_scores_zero():
+    found = values("squad_f1", [None, ""], [["the"], ["the"]])
+    assert found == {"f1": 0.0, "exact_match": 50.0, "mean": 25.0}
+
+
+def test_squad_v2_by_hand():
+    predictions = ["the cat", "", "a dog", "", "an."]
+    gold = [["cat sat", "mat"], ["cat"], [], [], ["the", "a cat"]]
+    # 2/3 and nothing with an answer, wrong and right without; of "the" nothing is left to match.
+    statistics = METRICS["squad_v2_f1"].statistics(predictions, gold, "en")
+    answered, unanswered = statistics[:, :3].tolist(), statistics[:, 3:].tolist()
+    assert answered == [[pytest.approx(2 / 3), 0, 1], [0, 0, 1], [0] * 3, [0] * 3, [0, 0, 1]]
+    assert unanswered == [[0, 0], [0, 0], [0, 1], [1, 1], [0, 0]]
+    assert values("squad_v2_f1", predictions, gold) == {
+        "f1": pytest.approx(100 * (2 / 3 + 1) / 5),
+        "exact_match": 20.0,
+        "mean": pytest.approx(50 * (2 / 3 + 2) / 5),
+        "has_answer_f1": pytest.approx(100 * (2 / 3) / 3),
+        "has_answer_exact_match": 0.0,
+        "no_answer_f1": 50.0,
+    }
+
+
+def test_what_squad_v2_drops_and_squad_does_not():
+    """Answers of which nothing is left: no answer in v2.0, one without any token in v1.1."""
+    assert values("squad_v2_f1", ["."], [["the"]])["f1"] == 100.0
+    assert values("squad_v2_f1", ["."], [["the"]])["has_answer_f1"] == 100.0
+    assert values("squad_f1", ["."], [["the"]])["f1"] == 0.0
+    assert values("squad_v2_f1", [""], [["the", "cat"]])["exact_match"] == 0.0
+
+
 def test_normalisation():
     assert squad.normalise("The  U.S. -- a test") == "us test"
     assert squad.normalise("«Das Haus»") == "«das haus»"
@@ -132,87 +151,6 @@ def test_unknown_names_are_errors():
 
 
 # ---- the official code's values
-
-
-def _labels(text):
-    return [line.strip() for line in text.splitlines()]
-
-
-def _tags(text):
-    sentences = [[]]
-    for line in text.splitlines():
-        if line.strip():
-            sentences[-1].append(line.strip())
-        else:
-            sentences.append([])
-    return sentences if sentences[-1] else sentences[:-1]
-
-
-def _questions(labels, predictions):
-    content, found = json.loads(labels), json.loads(predictions)
-    articles = content["data"] if isinstance(content, dict) else content
-    rows = [row for article in articles for part in article["paragraphs"] for row in part["qas"]]
-    # The official scores of an unanswered question are 0: nothing equals this text.
-    answers = [found.get(row["id"], "\ue000") for row in rows]
-    return answers, [[answer["text"] for answer in row["answers"]] for row in rows]
-
-
-def _pairs(labels, predictions):
-    sides = [
-        {tuple(line.split("\t")) for line in text.splitlines()} for text in (predictions, labels)
-    ]
-    sources = sorted({source for side in sides for source, _ in side})
-    return [
-        [{target for source, target in side if source == wanted} for wanted in sources]
-        for side in sides
-    ]
-
-
-def _official(task, language, labels, predictions):
-    """Our values of a case of XTREME's file tree."""
-    name = OF_TASK[task]
-    if name in ("squad_f1", "mlqa_f1"):
-        aligned = _questions(labels, predictions)
-    elif name == "bucc_f1":
-        aligned = _pairs(labels, predictions)
-    else:
-        read = _tags if name == "seqeval_f1" else _labels
-        aligned = read(predictions), read(labels)
-    return values(name, *aligned, language)
-
-
-@pytest.mark.parametrize("task", OF_TASK)
-def test_every_language_of_xtreme_scores_as_officially(shared: Path, task: str):
-    folder = shared / "golden" / "scores"
-    expected = json.loads((folder / "expected.json").read_text(encoding="utf-8"))[task]
-    suffix = "json" if OF_TASK[task] in ("squad_f1", "mlqa_f1") else "tsv"
-    names = [name for name in expected if not name.startswith("avg_")]
-    languages = list(expected[names[0]])
-    found = {}
-    for language in languages:
-        files = [
-            folder / kind / task / f"test-{language}.{suffix}" for kind in ("labels", "predictions")
-        ]
-        found[language] = _official(
-            task, language, *(path.read_text(encoding="utf-8") for path in files)
-        )
-    for name in names:
-        for language in languages:
-            assert found[language][name] == pytest.approx(expected[name][language], abs=1e-9)
-    overall = np.mean([found[language][METRICS[OF_TASK[task]].overall] for language in languages])
-    assert overall == pytest.approx(expected["avg_metric"], abs=1e-9)
-
-
-def test_edge_cases_score_as_officially(shared: Path):
-    path = shared / "golden" / "scores" / "edge.json"
-    cases = json.loads(path.read_text(encoding="utf-8"))
-    defined = [case for case in cases if "expected" in case]
-    assert len(defined) > 30
-    for case in defined:
-        keys = ("task", "language", "labels", "predictions")
-        found = _official(*(case[key] for key in keys))
-        for name, value in case["expected"].items():
-            assert found[name] == pytest.approx(value, abs=1e-9), (case["id"], name)
 
 
 def test_answers_score_as_officially(shared: Path):

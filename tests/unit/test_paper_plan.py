@@ -55,6 +55,12 @@ def test_anli_plus_is_five_data_sets_with_one_head(plan: Plan) -> None:
     assert names == ["snli", "mnli", "anli_r1", "anli_r2", "anli_r3"]
 
 
+def test_words_with_white_space_get_the_label_of_xtreme(plan: Plan) -> None:
+    tokens = [job for job in plan.jobs.values() if job.stage == "tokens"]
+    odd = {job.spec["dataset"]: job.spec.get("odd_words") for job in tokens}
+    assert {name: label for name, label in odd.items() if label} == {"panx": "O", "udpos": "X"}
+
+
 def test_another_seed_changes_no_other_spec(repository: Path, plan: Plan) -> None:
     from xstilts.config import read_study
 

@@ -23,6 +23,7 @@ STUDY: dict[str, Any] = {
             "corpus": {"train": 9},
             "nli": {"train": 9, "dev": 9, "test": 9},
             "parallel": {"test": 9},
+            "comparable": {"dev": 9, "test": 9},
         },
     },
     "pretraining": {"corpus": "toy_corpus", "languages": "qaa"},
@@ -122,6 +123,14 @@ def test_two_artifacts_cannot_have_one_folder(tmp_path: Path) -> None:
             },
             r"retrieval\.layer: .* 0 to \d+; found 9",
         ),
+        (
+            {
+                "evaluation": {"retrieval": {"layer": "dev"}},
+                "targets": ["toy_retrieval"],
+                "languages": ["qab"],
+            },
+            r"retrieval\.layer: dev needs one target .*metric bucc_f1.* found none",
+        ),
     ],
 )
 def test_what_cannot_be_planned(changes: dict[str, Any], message: str) -> None:
@@ -146,3 +155,50 @@ def test_what_the_check_is_not_shown_is_an_input_of_what_it_is_shown() -> None:
     held = jobs["data/check"].spec["inputs"]["held"]
     assert held
     assert set(held) <= seen
+
+
+def test_the_dev_pairs_choose_the_layer_of_every_retrieval_target() -> None:
+    targets = ["toy_nli", "toy_retrieval", "toy_mining"]
+    languages = ["qaa", "qab", "qac"]
+    retrieval = {"retrieval": {"layer": "dev"}}
+    jobs = plan_of(targets=targets, languages=languages, evaluation=retrieval).jobs
+    (sweep,) = (job for job in jobs.values() if job.stage == "sweep" and "/none/" in job.out)
+    assert sweep.spec["target"] == "toy_mining"
+    assert sweep.spec["languages"] == ["qab", "qac"]
+    users = [job for job in jobs.values() if sweep.out in job.inputs]
+    chosen = {job.spec["target"] for job in users if job.stage == "evaluate"}
+    assert chosen == {"toy_retrieval", "toy_mining"}
+    assert not any(job.stage == "sweep" for job in plan_of(targets=targets).jobs.values())
+
+
+def decoding(target: str, **evaluation: Any) -> dict[str, Any]:
+    """What an evaluation is told of answers."""
+    (job,) = plan_of(targets=[target], languages="all", evaluation=evaluation).of("evaluate")
+    return dict(job.spec["decode"])
+
+
+@pytest.mark.parametrize(
+    ("target", "evaluation", "more"),
+    [
+        ("xquad", {}, {}),
+        # A threshold is nothing to a target whose questions all have answers.
+        ("xquad", {"null_threshold": 1.5}, {}),
+        ("xquad", {"answer_text": "white_space"}, {"tokenizer": "models/toy-xlmr/tokenizer"}),
+        ("squad_v2", {}, {"null_threshold": 0.0}),
+        ("squad_v2", {"null_threshold": -1}, {"null_threshold": -1.0}),
+    ],
+)
+def test_how_answers_are_decoded(
+    target: str, evaluation: dict[str, Any], more: dict[str, Any]
+) -> None:
+    assert decoding(target, **evaluation) == {"n_best": 20, "max_answer_length": 30} | more
+
+
+def test_squad_v2_is_not_reported_on_rows_that_chose_the_weights() -> None:
+    """The Hub's validation set is the target's test set, so dev is held out from train."""
+    jobs = plan_of(targets=["squad_v2"], languages="all").jobs
+    row = jobs["data/prepared/squad_v2_target/en"].spec["row"]
+    assert row["splits"] == {"train": "train", "test": "validation"}
+    assert row["holdout"] > 0
+    (training,) = (job for job in jobs.values() if job.stage == "finetune")
+    assert training.spec["inputs"]["tokens"] == ["data/tokens/toy-xlmr/squad_v2_target/en"]

@@ -396,6 +396,25 @@ def test_aligned_sentences_are_stripped_and_counted() -> None:
     }
 
 
+def test_comparable_sentences_lack_a_side() -> None:
+    row = {
+        "format": "sentence_retrieval",
+        "layout": "comparable",
+        "splits": {"test": "validation"},
+        "fields": {"id": "id", "source": "s", "target": "t"},
+    }
+    table = pa.table(
+        {"id": ["a", "b", "c"], "s": ["eins", None, "drei"], "t": ["one", "two", None]}
+    )
+    tables, report = run(row, {"validation/0.parquet": table})
+    assert tables["test.source"] == [{"id": "a", "text": "eins"}, {"id": "c", "text": "drei"}]
+    assert tables["test.target"] == [{"id": "a", "text": "one"}, {"id": "b", "text": "two"}]
+    assert tables["test.gold"] == [{"source_id": "a", "target_id": "a"}]
+    assert report["test"]["rows"] == 1
+    with pytest.raises(InputError, match="row 1"):
+        run(row | {"layout": "parquet"}, {"validation/0.parquet": table})
+
+
 BUCC_FILES = {
     "files/de-en.sample.de": ["de-1\tEins", "de-2\tZwei", "de-3\tDrei"],
     "files/de-en.sample.en": ["en-1\tTwo", "en-2\tFour"],
@@ -573,8 +592,8 @@ def test_tatoeba_newlines_are_stripped(shared: Path) -> None:
 def test_udpos_tags_are_mapped_by_name(shared: Path) -> None:
     from xstilts.registry import load_registry
 
-    tables, _ = from_registry(shared, "udpos", "af")
-    labels = load_registry().datasets["udpos"].labels
+    tables, _ = from_registry(shared, "udpos_hub", "af")
+    labels = load_registry().datasets["udpos_hub"].labels
     assert labels is not None
     first = tables["test"][0]
     assert first["tokens"][:4] == ["Nóg", "die", "GCIS", "of"]

@@ -56,8 +56,9 @@ def test_dataset_metadata_are_complete(row):
 
 
 @pytest.mark.parametrize("row", DATASETS, ids=names(DATASETS))
-def test_row_counts_are_known_but_for_four_kinds(row):
+def test_row_counts_are_known_but_for_five_kinds(row):
     unknown = isinstance(row.source, ToySource) or row.name in {"wikipedia", "ccg"}
+    unknown |= row.layout == "mewslix"
     for code in row.languages:
         assert set(row.known_rows(code)) == (set() if unknown else set(row.splits_of(code))), code
 
@@ -78,7 +79,8 @@ def test_hub_labels_are_the_papers():
         assert labels[name] == ("entailment", "neutral", "contradiction")
     assert labels["qqp"] == ("not_duplicate", "duplicate")
     assert labels["panx"] == ("O", "B-PER", "I-PER", "B-ORG", "I-ORG", "B-LOC", "I-LOC")
-    assert len(labels["udpos"]) == 17
+    assert len(labels["udpos_hub"]) == 17
+    assert labels["udpos"] == (*labels["udpos_hub"], "_")
 
 
 def test_toy_rows_are_those_of_the_toy_world():
@@ -94,7 +96,7 @@ def test_toy_rows_are_those_of_the_toy_world():
     assert toy["ner"].labels == ENTITY_TAGS
     for kind, row in toy.items():
         assert ("train" in row.splits_of("qab")) == (kind == "corpus")
-        if kind not in {"corpus", "parallel"}:
+        if kind not in {"corpus", "parallel", "comparable"}:
             assert list(row.splits_of("qaa")) == ["train", "dev", "test"]
             assert list(row.splits_of("qaf")) == ["test"]
 
@@ -140,23 +142,87 @@ def test_xtreme_is_nine_targets():
     assert {t.name for t in REGISTRY.targets.values() if "xtreme" in t.benchmark} == set(XTREME)
 
 
-@pytest.mark.parametrize(("name", "count"), [*XTREME.items(), ("xcopa", 11), ("panx_r", 48)])
+MORE = {"xcopa": 11, "panx_r": 48, "udpos_r": 38, "udpos_hub": 33}
+
+
+@pytest.mark.parametrize(("name", "count"), [*XTREME.items(), *MORE.items()])
 def test_target_languages_are_the_benchmarks(name, count):
     target = REGISTRY.targets[name]
     languages = target.languages or REGISTRY.datasets[target.dataset].languages
     assert len(set(languages)) == len(languages) == count
 
 
-def test_udpos_dev_lacks_four_languages():
-    row = REGISTRY.datasets["udpos"]
+@pytest.mark.parametrize("name", ["udpos", "udpos_hub"])
+def test_udpos_dev_lacks_four_languages(name):
+    row = REGISTRY.datasets[name]
     without = {code for code in row.languages if "dev" not in row.splits_of(code)}
     assert without == {"kk", "th", "tl", "yo"}
     assert [code for code in row.languages if "train" in row.splits_of(code)] == ["en"]
 
 
+def test_udpos_counts_are_those_of_xtremes_files():
+    """The Hub's copy agrees but for the five languages that it mixes with others."""
+    ours, hub = REGISTRY.datasets["udpos"], REGISTRY.datasets["udpos_hub"]
+    mixed = {"el": (403, 456), "fr": (2903, 5009), "ru": (8108, 8976), "zh": (1000, 3455)}
+    mixed |= {"de": (19233, 22358)}
+    for code in REGISTRY.targets["udpos"].languages:
+        known = ours.known_rows(code)
+        if code in mixed:
+            assert (known["dev"], known["test"]) == mixed[code]
+            assert known["test"] < hub.known_rows(code)["test"]
+        else:
+            assert known == hub.known_rows(code)
+    assert set(REGISTRY.targets["udpos"].languages) == set(hub.languages)
+    assert set(ours.languages) - set(hub.languages) == {"lt", "pl", "ro", "uk", "wo"}
+
+
+#: Sentences of treebanks in dev and test, as they were released.
+SIZES = {
+    "de": {"GSD": (799, 977), "HDT": (18434, 18459), "LIT": (0, 1922), "PUD": (0, 1000)},
+    "el": {"GDT": (403, 456)},
+    "ro": {"Nonstandard": (1052, 1052), "RRT": (752, 729), "SiMoNERo": (443, 491)},
+    "uk": {"IU": (672, 892)},
+    "wo": {"WTB": (449, 470)},
+}
+
+
+@pytest.mark.parametrize("language", SIZES)
+def test_treebanks_add_up_to_the_counts(language):
+    row = REGISTRY.datasets["udpos"]
+    for place, split in enumerate(("dev", "test")):
+        sizes = {name: counts[place] for name, counts in SIZES[language].items()}
+        assert set(row.source.treebanks[language][split]) == {n for n in sizes if sizes[n]}
+        assert sum(sizes.values()) == row.known_rows(language)[split]
+
+
+def test_udpos_files_are_those_of_the_releases():
+    row = REGISTRY.datasets["udpos"]
+    urls = [url for code in row.languages for url in row.source_of(code).urls.values()]
+    assert len(set(urls)) == len(urls) == 148
+    base = "https://raw.githubusercontent.com/UniversalDependencies"
+    assert f"{base}/UD_English-EWT/r2.5/en_ewt-ud-train.conllu" in urls
+    assert f"{base}/UD_Chinese-GSDSimp/r2.5/zh_gsdsimp-ud-dev.conllu" in urls
+    # The repository has another name now, its files had the old one.
+    assert f"{base}/UD_French-Rhapsodie/r2.5/fr_spoken-ud-test.conllu" in urls
+    assert f"{base}/UD_Wolof-WTB/r2.7/wo_wtb-ud-test.conllu" in urls
+    assert {url.split("/")[5] for url in urls} == {"r2.5", "r2.7"}
+    assert sum(url.endswith("-ud-train.conllu") for url in urls) == 4
+
+
 def test_question_answering_targets_share_one_training_set():
     assert REGISTRY.targets["xquad"].train == REGISTRY.targets["mlqa"].train == ("squad",)
     assert REGISTRY.targets["xcopa"].train == ("siqa", "copa")
+
+
+@pytest.mark.parametrize(
+    ("name", "train", "count"),
+    [("lareqa", "squad", 11), ("lareqa_dual", "squad_retrieval", 11), ("mewslix", "mewslix", 11)],
+)
+def test_xtreme_rs_rankings(name, train, count):
+    target = REGISTRY.targets[name]
+    assert (target.train, target.group) == ((train,), "retrieval")
+    assert len(REGISTRY.datasets[target.dataset].languages) == count
+    assert "xtreme-r" in target.benchmark
 
 
 def test_tydiqa_reading_names_one_language():
@@ -187,9 +253,10 @@ def test_counts_agree_with_the_facts(shared):
         for config, code, splits in re.findall(pattern, text)
     }
     configs = {"panx": "PAN-X", "bucc2018": "bucc18", "xquad": "XQuAD", "mlqa": "MLQA"}
+    configs |= {"udpos_hub": "udpos"}
     source = {"train": "train", "dev": "validation", "test": "test"}
     checked = 0
-    for name in ("panx", "mlqa", "xquad", "tatoeba", "udpos", "bucc2018"):
+    for name in ("panx", "mlqa", "xquad", "tatoeba", "udpos_hub", "bucc2018"):
         row = REGISTRY.datasets[name]
         for language, code in row.languages.items():
             key = f"{code}.{code}" if name == "mlqa" else code
@@ -341,6 +408,11 @@ NLI = {
     "fields": {"text_a": "a", "text_b": "b", "label": "l"},
     "labels": ["yes it is", "no it is not"],
 }
+TAGGED = {
+    "format": "token_classification",
+    "fields": {"tokens": "a", "tags": "b"},
+    "labels": ["O", "X"],
+}
 
 BAD = {
     "unknown key": ("datasets", DATASET | {"lisence": "x"}, ["'lisence'", "'licence'"]),
@@ -391,6 +463,16 @@ BAD = {
         "datasets",
         DATASET | NLI | {"label_values": {"0": "yes it si"}},
         ["label_values", "'yes it si'", "'yes it is'"],
+    ),
+    "odd words' label": (
+        "datasets",
+        DATASET | TAGGED | {"odd_words": "o"},
+        ["odd_words", "'o'", "'O'"],
+    ),
+    "odd words of no words": (
+        "datasets",
+        DATASET | NLI | {"odd_words": "yes it is"},
+        ["odd_words", "sequence_classification"],
     ),
     "bare hub id": (
         "datasets",

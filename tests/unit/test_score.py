@@ -114,6 +114,7 @@ def test_scores_and_statistics_of_two_languages():
             for language, share, n in (("en", 2 / 3, 3), ("de", 1, 1))
         ],
         "notes": {},
+        "layers": {},
     }
     statistics = load_file("scores/m/none/seed-1/x/statistics.safetensors")
     assert statistics["en"].tolist() == [[1, 1], [0, 1], [1, 1]]
@@ -177,6 +178,18 @@ def test_a_question_without_gold_answer_is_an_error():
         score("squad_f1", "question_answering", gold, {"en": [{"id": "q-7", "prediction": ""}]})
 
 
+def test_questions_of_squad_v2_may_have_no_gold_answer():
+    kind = pa.list_(pa.struct({"text": pa.string(), "start": pa.int32()}))
+    answers = pa.array([[], [{"text": "cat", "start": 0}], []], kind)
+    gold = {"en": prepared("en", rows={"id": ["a", "b", "c"], "answers": answers})}
+    lines = [{"id": id_, "prediction": text} for id_, text in (("a", ""), ("b", "cat"), ("c", "x"))]
+    scores = score("squad_v2_f1", "question_answering", gold, {"en": lines})
+    assert value(scores, "f1") == pytest.approx(200 / 3)
+    assert value(scores, "has_answer_f1") == 100.0
+    assert value(scores, "no_answer_f1") == 50.0
+    assert [row["metric"] for row in scores["rows"] if row["main"]] == ["f1"]
+
+
 def retrieval(language="de", pairs=(("f1", "e1"), ("f2", "e2"), ("f3", "e3"))):
     return prepared(
         language,
@@ -193,6 +206,24 @@ def test_tatoeba_asks_for_the_foreign_id_of_each_english_sentence():
     assert value(scores, "accuracy", "de") == pytest.approx(100 / 3)
     lines[0]["prediction"] = "e2"
     with pytest.raises(InputError, match="a source sentence's id; found 'e2'"):
+        score("tatoeba_accuracy", "sentence_retrieval", gold, {"de": lines})
+
+
+def test_every_hidden_state_is_scored_beside_the_chosen_one():
+    gold = {"de": retrieval()}
+    found = (("f1", "f1"), ("f1", "f2"), ("f1", "f3"))
+    lines = [
+        {"id": f"e{i}", "prediction": layers[1], "layers": list(layers)}
+        for i, layers in enumerate(found, start=1)
+    ]
+    scores = score("tatoeba_accuracy", "sentence_retrieval", gold, {"de": lines})
+    assert scores["layers"] == {"de": [pytest.approx(100 / 3), 100.0]}
+    assert value(scores, "accuracy", "de") == 100.0
+    lines[1]["layers"] = ["f1"]
+    with pytest.raises(InputError, match=r"line 2: has another number of layers than line 1"):
+        score("tatoeba_accuracy", "sentence_retrieval", gold, {"de": lines})
+    lines[1]["layers"] = ["f1", "e1"]
+    with pytest.raises(InputError, match="a source sentence's id; found 'e1'"):
         score("tatoeba_accuracy", "sentence_retrieval", gold, {"de": lines})
 
 

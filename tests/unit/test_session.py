@@ -93,6 +93,19 @@ def test_the_driver_locks_a_local_mirror_and_a_job_does_not(root: Path) -> None:
     assert opened(root).plan.jobs[fetch].spec["lock"] == locked
 
 
+def test_the_driver_locks_the_users_copies_of_what_urls_give(root: Path) -> None:
+    url = {"urls": {"a.txt": "http://127.0.0.1:9/a.txt"}}
+    row = ROWS["datasets"]["small"] | {"source": url, "layout": "lines"}
+    row |= {"languages": ["en"], "splits": {"train": "a.txt"}, "only": {}}
+    (root / "rows.yaml").write_text(json.dumps({"datasets": {"small": row}}))
+    write_files(root / "mine", {"a.txt": b"one line\n"})
+    fetch = "data/raw/small/en"
+    # Nothing goes to the network on the way.
+    assert opened(root, main=True, mirror=None).plan.jobs[fetch].spec["lock"] is None
+    locked = opened(root, main=True, mirror=None, files={"small": "mine"}).plan.jobs[fetch].spec
+    assert list(locked["lock"]["files"]) == ["a.txt"]
+
+
 def test_the_driver_tells_what_cannot_be_locked(root: Path) -> None:
     (root / "mirror" / "owner" / "small").rename(root / "mirror" / "owner" / "smal")
     with pytest.raises(InputError, match=r"no repository 'owner/small'\. Did you mean") as error:

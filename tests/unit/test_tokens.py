@@ -250,21 +250,31 @@ def tagged(tokens: list[list[str]], tags: list[list[int]]) -> pa.Table:
 def test_only_first_pieces_carry_tags(xlmr: SubwordTokenizer) -> None:
     table = tagged([["axy", "b"], ["c"]], [[4, 5], [6]])
     made = stage.encoder("token_classification")(table, xlmr, Encoding(16))
-    assert written(xlmr, made.arrays) == ["<s> ▁a x y ▁b </s>", "<s> ▁c </s>"]
-    assert rows_of(made.arrays, "labels") == [[-100, 4, -100, -100, 5, -100], [-100, 6, -100]]
-    assert rows_of(made.arrays, "words") == [[-1, 0, -1, -1, 1, -1], [-1, 0, -1]]
+    assert written(xlmr, made.arrays) == ["<s> ▁a x y ▁b </s> </s>", "<s> ▁c </s> </s>"]
+    assert rows_of(made.arrays, "labels") == [
+        [-100, 4, -100, -100, 5, -100, -100],
+        [-100, 6, -100, -100],
+    ]
+    assert rows_of(made.arrays, "words") == [[-1, 0, -1, -1, 1, -1, -1], [-1, 0, -1, -1]]
     assert made.arrays["example"].tolist() == [0, 1]
+
+
+def test_tagged_sequences_of_bert_close_with_one_separator(bert: SubwordTokenizer) -> None:
+    table = tagged([["ax", "b", "c"]], [[1, 2, 3]])
+    made = stage.encoder("token_classification")(table, bert, Encoding(5))
+    assert written(bert, made.arrays) == ["[CLS] a ##x b [SEP]", "[CLS] c [SEP]"]
+    assert not made.arrays["type_ids"].any()
 
 
 def test_long_sentences_are_cut_between_words(xlmr: SubwordTokenizer) -> None:
     words = ["ax", "b", "cxyz", "d", "e", "a"]
     table = tagged([words, ["b"]], [[1, 2, 3, 4, 5, 6], [7]])
-    made = stage.encoder("token_classification")(table, xlmr, Encoding(6))
+    made = stage.encoder("token_classification")(table, xlmr, Encoding(7))
     assert written(xlmr, made.arrays) == [
-        "<s> ▁a x ▁b </s>",
-        "<s> ▁c x y z </s>",
-        "<s> ▁d ▁e ▁a </s>",
-        "<s> ▁b </s>",
+        "<s> ▁a x ▁b </s> </s>",
+        "<s> ▁c x y z </s> </s>",
+        "<s> ▁d ▁e ▁a </s> </s>",
+        "<s> ▁b </s> </s>",
     ]
     assert made.arrays["example"].tolist() == [0, 0, 0, 1]
     kept = made.arrays["words"][made.arrays["words"] >= 0]
@@ -277,20 +287,20 @@ def test_long_sentences_are_cut_between_words(xlmr: SubwordTokenizer) -> None:
 def test_a_sentence_is_cut_when_one_piece_is_too_much(xlmr: SubwordTokenizer) -> None:
     encode = stage.encoder("token_classification")
     table = tagged([["a", "b", "c", "dx"]], [[1, 2, 3, 4]])
-    assert written(xlmr, encode(table, xlmr, Encoding(7)).arrays) == ["<s> ▁a ▁b ▁c ▁d x </s>"]
-    assert written(xlmr, encode(table, xlmr, Encoding(6)).arrays) == [
-        "<s> ▁a ▁b ▁c </s>",
-        "<s> ▁d x </s>",
+    assert written(xlmr, encode(table, xlmr, Encoding(8)).arrays) == ["<s> ▁a ▁b ▁c ▁d x </s> </s>"]
+    assert written(xlmr, encode(table, xlmr, Encoding(7)).arrays) == [
+        "<s> ▁a ▁b ▁c </s> </s>",
+        "<s> ▁d x </s> </s>",
     ]
 
 
 @pytest.mark.parametrize("odd", ["\u200b", "", " ", "\u00a0", "axyzxyz"])
 def test_words_of_no_piece_or_too_many_become_unknown(xlmr: SubwordTokenizer, odd: str) -> None:
     made = stage.encoder("token_classification")(
-        tagged([["a", odd, "b"]], [[1, 2, 3]]), xlmr, Encoding(7)
+        tagged([["a", odd, "b"]], [[1, 2, 3]]), xlmr, Encoding(8)
     )
-    assert written(xlmr, made.arrays) == ["<s> ▁a <unk> ▁b </s>"]
-    assert made.arrays["labels"].tolist() == [-100, 1, 2, 3, -100]
+    assert written(xlmr, made.arrays) == ["<s> ▁a <unk> ▁b </s> </s>"]
+    assert made.arrays["labels"].tolist() == [-100, 1, 2, 3, -100, -100]
     assert made.counts["unknown words"] == 1
 
 
@@ -298,14 +308,18 @@ def test_a_word_with_a_space_inside_stays_one_word(xlmr: SubwordTokenizer) -> No
     made = stage.encoder("token_classification")(
         tagged([["a b", "c"]], [[1, 2]]), xlmr, Encoding(8)
     )
-    assert written(xlmr, made.arrays) == ["<s> ▁a ▁b ▁c </s>"]
-    assert made.arrays["labels"].tolist() == [-100, 1, -100, 2, -100]
+    assert written(xlmr, made.arrays) == ["<s> ▁a ▁b ▁c </s> </s>"]
+    assert made.arrays["labels"].tolist() == [-100, 1, -100, 2, -100, -100]
 
 
 def test_a_sentence_without_words_keeps_its_place(xlmr: SubwordTokenizer) -> None:
     table = tagged([["a"], [], ["b"]], [[1], [], [2]])
     made = stage.encoder("token_classification")(table, xlmr, Encoding(8))
-    assert written(xlmr, made.arrays) == ["<s> ▁a </s>", "<s> </s>", "<s> ▁b </s>"]
+    assert written(xlmr, made.arrays) == [
+        "<s> ▁a </s> </s>",
+        "<s> </s> </s>",
+        "<s> ▁b </s> </s>",
+    ]
     assert made.arrays["example"].tolist() == [0, 1, 2]
 
 
@@ -493,6 +507,7 @@ def spec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 
 OUT = Path("data/tokens/tiny/it/en")
+STEMS = ("train", "dev", "test")
 
 
 def test_stage_writes_arrays_and_meta(spec: dict[str, Any]) -> None:
@@ -524,6 +539,23 @@ def test_stage_writes_arrays_and_meta(spec: dict[str, Any]) -> None:
     first = (OUT / "train.safetensors").read_bytes()
     stage.run(spec, OUT)
     assert (OUT / "train.safetensors").read_bytes() == first
+
+
+def test_odd_words_are_read_by_split(spec: dict[str, Any]) -> None:
+    rows = tagged([["a b", "c"]], [[1, 0]])
+    files = {f"{split}.parquet": rows for split in STEMS}
+    report = {"report.json": json.dumps({"labels": ["O", "LOC"]})}
+    publish("data/prepared/it/en", files | report)
+    change = {"format": "token_classification", "odd_words": "O"}
+    stage.run({**spec, **change}, OUT)
+    tags = {split: load_file(OUT / f"{split}.safetensors")["labels"] for split in STEMS}
+    assert {split: found.tolist()[1:3] for split, found in tags.items()} == {
+        "train": [0, 0],
+        "dev": [0, 0],
+        "test": [1, 0],
+    }
+    splits = json.loads((OUT / "meta.json").read_text())["splits"]
+    assert [splits[split]["words with white space"] for split in STEMS] == [1, 1, 1]
 
 
 def test_retrieval_sides_are_files_of_their_own(spec: dict[str, Any]) -> None:

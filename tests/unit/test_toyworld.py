@@ -239,6 +239,14 @@ def test_every_tag_occurs():
         assert not missing, missing
 
 
+def test_comparable_sentences_stand_on_both_sides_or_on_one():
+    rows = generate("comparable", "qab", "dev", 9, 1)
+    both = [row for row in rows if row["source"] and row["target"]]
+    assert len(both) == 3
+    assert sum(row["source"] is None for row in rows) == 3
+    assert sum(row["target"] is None for row in rows) == 3
+
+
 def test_parallel_sentences_are_distinct_on_both_sides():
     for code in LANGUAGES:
         rows = generate("parallel", code, "test", 600, 1)

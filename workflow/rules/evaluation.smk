@@ -1,6 +1,22 @@
 # Predictions of every language by one process per checkpoint and target, then scores and tables.
+LAYERS = "layers/{model}/{recipe}/seed-{seed}"
 PREDICTIONS = "predictions/{model}/{recipe}/seed-{seed}/{target}"
 SCORES = "scores/{model}/{recipe}/seed-{seed}/{target}"
+
+
+# Which hidden state mines the dev pairs best; only where the study leaves the choice to them.
+rule sweep:
+    input:
+        checked(LAYERS),
+    output:
+        manifest(LAYERS),
+        f"{LAYERS}/layers.json",
+    log:
+        "logs/sweep/{model}/{recipe}/seed-{seed}.log",
+    params:
+        spec=spec(LAYERS),
+    shell:
+        stage("sweep", LAYERS)
 
 
 rule evaluate:

@@ -20,7 +20,7 @@ def run(spec: Mapping[str, Any], out: Path) -> None:
 
     Writes `scores.csv` (everything, tidy), `overview.csv` and `.md` (recipes by targets),
     `by_language/<target>.csv` (with bootstrap intervals), `languages.csv` where distances are
-    known, and `figures/gains.svg` and `.png`.
+    known, `layers.csv` (retrieval by hidden state), and `figures/gains.svg` and `.png`.
 
     Raises:
         InputError: If the scores of a cell are not those of its target, or cannot be compared.
@@ -38,6 +38,8 @@ def run(spec: Mapping[str, Any], out: Path) -> None:
             rows = tables.language_rows(study, target)
             _write_csv(path, tables.BY_LANGUAGE_COLUMNS, rows)
             progress.step(number, target.name)
+        if layers := list(tables.layer_rows(study)):
+            _write_csv(folder / "layers.csv", tables.LAYERS_COLUMNS, layers)
         if rows := tables.distance_rows(study):
             _write_csv(folder / "languages.csv", tables.LANGUAGES_COLUMNS, rows)
         draw_gains(gains(study, overview), folder / "figures")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from xstilts.analysis.heatmap import Gains
 from xstilts.analysis.study import BASELINE, Row, Study
-from xstilts.analysis.tables import ALL, AVERAGE, ZERO_SHOT
+from xstilts.analysis.tables import ALL, AVERAGE, GROUP, ZERO_SHOT
 from xstilts.errors import InputError
 
 OVERVIEW = "overview.csv"
@@ -36,12 +36,20 @@ def _by_line(rows: Iterable[Row]) -> dict[tuple[str, str, str], dict[str, Row]]:
 def markdown(study: Study, overview: Iterable[Row]) -> str:
     """The overview as Markdown, one table per model: recipes by targets, then the average."""
     lines = _by_line(overview)
-    titles = [*(target.title for target in study.targets), AVERAGE.capitalize()]
+    titles = [*(target.title for target in study.targets), *_means(study)]
     parts = [f"# {study.name}\n", _LEGEND.format(source=study.source, average=titles[-1])]
     for model in study.models:
         parts.append(f"## {model}\n")
         parts.append("\n".join(_markdown_table(study, model, titles, lines)) + "\n")
     return "\n".join(parts)
+
+
+def _means(study: Study) -> list[str]:
+    return [name.capitalize() for name in (*_groups(study), AVERAGE)]
+
+
+def _groups(study: Study) -> list[str]:
+    return [f"{name}{GROUP}" for name in study.groups()]
 
 
 def _markdown_table(
@@ -50,7 +58,7 @@ def _markdown_table(
     titles: Sequence[str],
     lines: Mapping[tuple[str, str, str], Mapping[str, Row]],
 ) -> Iterator[str]:
-    names = [*(target.name for target in study.targets), AVERAGE]
+    names = [*(target.name for target in study.targets), *_groups(study), AVERAGE]
     yield _markdown_row(["Recipe", "Languages", *titles])
     yield "|---|---|" + "---:|" * len(names)
     for languages in (ALL, ZERO_SHOT):
@@ -100,7 +108,7 @@ def summary(folder: Path) -> str:
     """The overview of a tables artifact as aligned plain text, at most 99 columns wide.
 
     Each cell is the mean and the change against `none`. Targets that do not fit stand in a further
-    block; the spread over seeds stands in `overview.md`.
+    block; the spread over seeds and the groups' means stand in `overview.md`.
 
     Raises:
         InputError: If the folder holds no overview.
@@ -128,7 +136,7 @@ _TITLES = {ALL: "all languages", ZERO_SHOT: "zero-shot (without the source langu
 
 def _text_table(recipes: Mapping[str, Mapping[str, Row]]) -> str:
     names = dict.fromkeys(name for line in recipes.values() for name in line)
-    targets = [name for name in names if name != AVERAGE]
+    targets = [name for name in names if name != AVERAGE and not name.endswith(GROUP)]
     columns = [["recipe", *recipes]]
     for name in [*targets, *([AVERAGE] if AVERAGE in names else [])]:
         columns.append([name, *(_text_cell(line.get(name)) for line in recipes.values())])

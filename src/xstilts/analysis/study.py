@@ -30,6 +30,7 @@ class Cell:
     Attributes:
         folder: The scores artifact.
         rows: Its rows, one per language and value.
+        layers: The metric's overall value of every hidden state, by language; in retrieval only.
     """
 
     model: str
@@ -38,6 +39,7 @@ class Cell:
     target: str
     folder: Path
     rows: list[Row]
+    layers: dict[str, list[float]]
 
     def values(self, name: str) -> dict[str, float]:
         """One of the metric's values, by language."""
@@ -55,11 +57,13 @@ class Target:
     """A target as the tables need it.
 
     Attributes:
+        group: XTREME's group of targets.
         main: The metric's value reported per language.
     """
 
     name: str
     title: str
+    group: str
     metric: Metric
     main: str
     languages: tuple[str, ...]
@@ -77,6 +81,7 @@ class Study:
         self.languages: list[Row] = list(spec["languages"])
         self.samples: int = spec["bootstrap"]["samples"]
         self.seed: int = spec["bootstrap"]["seed"]
+        self.sweeps = [_read_sweep(Path(name)) for name in spec["inputs"]["layers"]]
         self._cells = _read_cells(spec["cells"], {target.name: target for target in self.targets})
 
     def pairs(self) -> Iterator[tuple[str, str]]:
@@ -87,6 +92,17 @@ class Study:
         """The cells of all seeds that there are, by seed."""
         return self._cells.get((model, recipe, target), [])
 
+    def groups(self) -> dict[str, list[str]]:
+        """Names of the targets of each group that has several."""
+        found: dict[str, list[str]] = {}
+        for target in self.targets:
+            found.setdefault(target.group, []).append(target.name)
+        return {name: targets for name, targets in found.items() if len(targets) > 1}
+
+    def target(self, name: str) -> Target:
+        """A target by its name."""
+        return next(target for target in self.targets if target.name == name)
+
     def all_cells(self) -> Iterator[Cell]:
         """Every cell."""
         for model, recipe in self.pairs():
@@ -94,12 +110,20 @@ class Study:
                 yield from self.cells(model, recipe, target.name)
 
 
+def _read_sweep(folder: Path) -> Row:
+    """The choice of a hidden state on dev pairs, with the checkpoint that it was made for."""
+    model, recipe, seed = folder.parts[-3:]
+    content = json.loads(check_file(folder, "layers.json").read_text(encoding="utf-8"))
+    keys = {"model": model, "recipe": recipe, "seed": int(seed.removeprefix("seed-"))}
+    return {**keys, **content}
+
+
 def _target(entry: Mapping[str, Any]) -> Target:
     where = f"target {entry['name']}"
     metric = metric_named(entry["metric"], f"{where}: metric")
     main = entry.get("main_metric", metric.main)
     languages = tuple(entry["languages"])
-    return Target(entry["name"], entry["title"], metric, main, languages)
+    return Target(entry["name"], entry["title"], entry["group"], metric, main, languages)
 
 
 def _read_cells(
@@ -136,4 +160,5 @@ def _read_cell(entry: Mapping[str, Any], target: Target) -> Cell:
         target=target.name,
         folder=folder,
         rows=rows,
+        layers=content["layers"],
     )

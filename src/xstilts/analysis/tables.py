@@ -18,6 +18,7 @@ from xstilts.errors import InputError
 from xstilts.evaluation.score import STATISTICS
 
 AVERAGE = "average"
+GROUP = " (group)"
 ALL, ZERO_SHOT = "all", "zero-shot"
 
 SCORES_COLUMNS = (
@@ -28,6 +29,10 @@ OVERVIEW_COLUMNS = ("model", "recipe", "languages", "target", "mean", "sd", "see
 BY_LANGUAGE_COLUMNS = (
     *("model", "recipe", "language", "metric", "mean", "sd", "seeds", "n", "lower", "upper"),
     *("change", "change_lower", "change_upper"),
+)
+LAYERS_COLUMNS = (
+    *("model", "recipe", "seed", "target", "language", "layer"),
+    *("metric", "value", "split", "chosen"),
 )
 LANGUAGES_COLUMNS = (
     *("model", "recipe", "language", "name", "distance", "targets", "mean", "change"),
@@ -48,6 +53,34 @@ def score_rows(study: Study) -> Iterator[Row]:
             yield {**keys, **{name: row[name] for name in SCORES_COLUMNS[len(keys) :]}}
 
 
+def layer_rows(study: Study) -> Iterator[Row]:
+    """Retrieval by hidden state: on test sentences, and on the dev pairs that choose one."""
+    for cell in study.all_cells():
+        for language, values in cell.layers.items():
+            metric = study.target(cell.target).metric.overall
+            for layer, value in enumerate(values):
+                yield {
+                    **{name: getattr(cell, name) for name in LAYERS_COLUMNS[:4]},
+                    "language": language,
+                    "layer": layer,
+                    "metric": metric,
+                    "value": value,
+                    "split": "test",
+                    "chosen": "",
+                }
+    for sweep in study.sweeps:
+        for row in sweep["rows"]:
+            yield {
+                **{name: sweep[name] for name in LAYERS_COLUMNS[:4]},
+                "language": row["language"],
+                "layer": row["layer"],
+                "metric": "f1",
+                "value": row["f1"],
+                "split": "dev",
+                "chosen": row["layer"] == sweep["layer"],
+            }
+
+
 def _over_seeds(values: Sequence[float]) -> Row:
     """Mean, spread (blank for one seed) and number of seeds."""
     spread = statistics.stdev(values) if len(values) > 1 else None
@@ -56,6 +89,8 @@ def _over_seeds(values: Sequence[float]) -> Row:
 
 def overview_rows(study: Study) -> list[Row]:
     """Per model, recipe, target and kind of languages: mean, spread, change against `none`.
+
+    Behind the targets stand XTREME's groups (the mean of their targets) and the mean of all (R47).
 
     A target without scores has no row; then the average, which would be over fewer targets than
     the others', has none either. The average's spread is over the seeds that have all targets.
@@ -70,8 +105,12 @@ def overview_rows(study: Study) -> list[Row]:
                 for target, seeds in found.items()
                 if seeds
             ]
-            if found and all(found.values()):
-                rows.append({**keys, "target": AVERAGE, **_average(list(found.values()))})
+            groups = {f"{name}{GROUP}": targets for name, targets in study.groups().items()}
+            means = {**groups, AVERAGE: list(found)}
+            for name, targets in means.items():
+                if targets and all(found.get(target) for target in targets):
+                    average = _average([found[target] for target in targets])
+                    rows.append({**keys, "target": name, **average})
     return _with_change(rows)
 
 

@@ -21,6 +21,7 @@ from xstilts.runtime import runtime
 Files = Mapping[str, Mapping[str, Any]]
 
 _MODEL = ("config.json", "model.safetensors")
+_CHANGED = f"The files have changed since they were locked: put the old ones back, or {REFRESH}"
 
 
 def run(spec: Mapping[str, Any], out: Path) -> None:
@@ -218,11 +219,16 @@ def _copy(file: Path, target: Path, known: Mapping[str, Any]) -> str | None:
 
 def _url(spec: Mapping[str, Any], lock: Mapping[str, Any], folder: Path) -> None:
     source, files = spec["source"], lock["files"]
-    problem = ""
-    for force in (False, True):
+    problem, local = "", runtime().files.get(spec["dataset"])
+    for force in (False,) if local else (False, True):
         try:
             found = sources.url_files(
-                source["urls"], source["members"], spec["config"], folder / "files", force=force
+                source["urls"],
+                source["members"],
+                spec["config"],
+                folder / "files",
+                local=local,
+                force=force,
             )
         except DamagedError as error:
             problem = str(error)
@@ -230,6 +236,8 @@ def _url(spec: Mapping[str, Any], lock: Mapping[str, Any], folder: Path) -> None
         problem = _differences(found, files)
         if not problem:
             return
+    if local:
+        raise InputError(f"files.{spec['dataset']} ({local})", problem, hint=_CHANGED)
     where = ", ".join(sources.fill(url, spec["config"]) for url in source["urls"].values())
     hint = f"If it goes on, the files have changed since they were locked: {REFRESH}"
     raise InputError(where, f"{problem}; downloaded twice", hint=hint)
@@ -244,8 +252,7 @@ def _user(spec: Mapping[str, Any], lock: Mapping[str, Any], folder: Path) -> Non
         with path.open("rb") as stream:
             found[name] = sources.copy_bytes(stream, target)
     if problem := _differences(found, lock["files"]):
-        hint = f"The files have changed since they were locked: put the old ones back, or {REFRESH}"
-        raise InputError(f"files.{spec['dataset']}", problem, hint=hint)
+        raise InputError(f"files.{spec['dataset']}", problem, hint=_CHANGED)
 
 
 def _differences(found: Files, known: Files) -> str:
@@ -296,6 +303,7 @@ def _schema(kind: str) -> Any:
         "pos": tagged,
         "ner": tagged,
         "parallel": {"source": text, "target": text},
+        "comparable": {"source": text, "target": text},
     }
     if kind not in columns:
         raise InputError("toyworld", f"there is no toy data {kind!r}", hint=nearest(kind, columns))

@@ -22,8 +22,11 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
 
 from xstilts.artifacts.publish import publishing
+from xstilts.data import passages
 from xstilts.data.columns import Columns, EachItem, FieldSpec, needed_columns
+from xstilts.data.conllu import read_conllu, treebank_files
 from xstilts.data.labels import DROP, Labels, read_label_file
+from xstilts.data.mentions import mewslix_tables
 from xstilts.data.readers import (
     Source,
     read_bucc,
@@ -54,7 +57,9 @@ class DataRow(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: str
-    layout: Literal["parquet", "lines", "ccg", "bucc"] = "parquet"
+    layout: Literal[
+        "parquet", "lines", "ccg", "conllu", "bucc", "comparable", "lareqa", "squad", "mewslix"
+    ] = "parquet"
     splits: dict[str, str]
     holdout: float = 0.0
     fields: dict[str, FieldSpec]
@@ -303,13 +308,25 @@ def _held_out(table: pa.Table, share: float) -> Mask:
 
 
 def _aligned(part: Part) -> dict[str, pa.Table]:
-    """Row i of one side belongs to row i of the other (Tatoeba)."""
+    """Row i of one side belongs to row i of the other (Tatoeba).
+
+    In the layout `comparable` a row may lack one side: its sentence then has no translation.
+    """
     tables: dict[str, pa.Table] = {}
+    ids, whole = pa.chunked_array([_ids(part)]), part.source
+    both = np.ones(len(whole), bool)
     for side in ("source", "target"):
+        present = np.ones(len(whole), bool)
+        if part.row.layout == "comparable":
+            raw = part.columns.raw(part.name_of(side))
+            present = raw.is_valid().to_numpy(zero_copy_only=False)
+        part.source = whole.keep(present)
         text = part.columns.text(part.row.fields[side])
-        tables[side] = pa.table({"id": _ids(part), "text": text})
-    ids = tables["source"]["id"]
-    return {**tables, "gold": pa.table({"source_id": ids, "target_id": ids})}
+        tables[side] = pa.table({"id": ids.filter(pa.array(present)), "text": text})
+        both &= present
+        part.source = whole
+    shared = ids.filter(pa.array(both))
+    return {**tables, "gold": pa.table({"source_id": shared, "target_id": shared})}
 
 
 def _pools(part: Part, raw: Path, source_split: str, code: str) -> dict[str, pa.Table]:
@@ -331,6 +348,27 @@ def _retrieval_notes(part: Part, tables: dict[str, pa.Table]) -> None:
         part.notes[f"empty {side} texts"] = pc.sum(_is_empty(text)).as_py() or 0
 
 
+def _answers(spec: Mapping[str, Any], part: Part) -> dict[str, pa.Table]:
+    """Queries with their gold candidates; the columns are fixed, a row has no fields."""
+    files = split_files(Path(spec["inputs"]["raw"]), _source_split(spec, part.row, part.split))
+    if part.row.layout == "mewslix":
+        tables = mewslix_tables(files, part.split)
+    else:
+        if part.row.layout == "lareqa":
+            found = passages.read_lareqa(files, part.notes)
+        else:
+            part.source = read_tables(files, passages.SQUAD_COLUMNS)
+            found = passages.squad_paragraphs(part.source, part.notes)
+        tables = passages.tables_of(
+            found, part.split, spec["language"], part.dropped, str(files[0])
+        )
+    part.notes |= {name: table.num_rows for name, table in tables.items() if name != part.split}
+    # Queries, or where there are none, candidates.
+    rows = next(iter(tables.values())).num_rows
+    part.rows_in = rows + part.dropped.total()
+    return tables
+
+
 # ---------------------------------------------------------------- the stage
 
 
@@ -338,10 +376,13 @@ def _new_part(spec: Mapping[str, Any], row: DataRow, labels: Labels, split: str)
     raw, code = Path(spec["inputs"]["raw"]), spec["code"]
     empty = Source(pa.table({}), (), np.arange(0))
     part = Part(split, row, labels, empty)
-    if row.layout != "bucc":
-        part.source, others = _filtered(
-            _read(raw, row, _source_split(spec, row, split)), row.where, code
-        )
+    if row.layout != "bucc" and row.format != "answer_retrieval":
+        name = _source_split(spec, row, split)
+        if row.layout == "conllu":
+            source = read_conllu(treebank_files(raw, name), spec["language"], part.notes)
+        else:
+            source = _read(raw, row, name)
+        part.source, others = _filtered(source, row.where, code)
         part.notes["rows of other languages"] += others
         part.rows_in = len(part.source)
     return part
@@ -355,9 +396,10 @@ def _source_split(spec: Mapping[str, Any], row: DataRow, split: str) -> str:
 def _tables(spec: Mapping[str, Any], part: Part) -> dict[str, pa.Table]:
     """Canonical tables of a split by file stem."""
     if part.row.format != "sentence_retrieval":
-        table = _build(part)
+        is_ranked = part.row.format == "answer_retrieval"
+        tables = _answers(spec, part) if is_ranked else {part.split: _build(part)}
         is_shared = part.split == "train" and part.row.holdout
-        return _split_train(part, table) if is_shared else {part.split: table}
+        return _split_train(part, tables["train"]) if is_shared else tables
     if part.row.layout == "bucc":
         raw = Path(spec["inputs"]["raw"])
         tables = _pools(part, raw, _source_split(spec, part.row, part.split), spec["code"])
@@ -395,7 +437,9 @@ def _reports(
 ) -> dict[str, dict[str, Any]]:
     """Report of the split, and of the dev set that was held out of it."""
     rows = {stem.removesuffix(".gold"): table.num_rows for stem, table in tables.items()}
-    reports = {part.split: _report(part, rows[part.split], expected.get(part.split))}
+    # A pool of candidates alone (Mewsli-X's entities) has no gold.
+    count = rows[part.split] if part.split in rows else rows[f"{part.split}.target"]
+    reports = {part.split: _report(part, count, expected.get(part.split))}
     if part.split == "train" and "dev" in tables:
         dev = Part("dev", part.row, part.labels, part.source, rows_in=rows["dev"])
         reports["dev"] = _report(dev, rows["dev"], None)

@@ -34,7 +34,8 @@ class Source:
         table: The columns asked for.
         files: Path and number of rows of each file, in the order of reading.
         index: Place of each row of the table in the files, counted through from 0.
-        unit: What a row is in the files: ``row`` (counted from 0) or ``line`` (from 1).
+        unit: What a row is in the files: ``row`` (counted from 0), ``line`` or ``sentence`` (from
+            1).
         class_names: Class names by column, where the file's Hub metadata give them.
     """
 
@@ -52,7 +53,7 @@ class Source:
         place = int(self.index[row])
         for path, count in self.files:
             if place < count:
-                return f"{path}: {self.unit} {place + (self.unit == 'line')}"
+                return f"{path}: {self.unit} {place + (self.unit != 'row')}"
             place -= count
         raise IndexError(row)
 
@@ -201,6 +202,26 @@ def _lines(path: Path) -> Iterator[str]:
                 found=f"{error.reason} at byte {error.start} of the line",
                 hint="Convert the file to UTF-8",
             ) from error
+
+
+def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Number, from 1, and text of each line that is not blank.
+
+    Raises:
+        InputError: If a line is not UTF-8; its number is named.
+    """
+    for number, line in enumerate(_lines(path), start=1):
+        if line.strip():
+            yield number, line
+
+
+def read_text(path: Path) -> str:
+    """The whole text of a file.
+
+    Raises:
+        InputError: If it is not UTF-8; the line is named.
+    """
+    return "\n".join(_lines(path))
 
 
 def _check_utf8(path: Path) -> None:

@@ -13,6 +13,7 @@ from xstilts.data.patience import DamagedError
 from xstilts.data.repositories import Library, place_of
 from xstilts.errors import InputError, nearest
 from xstilts.registry.rows import DatasetRow, FileSource, HubSource, ModelRow, UrlSource
+from xstilts.runtime import runtime
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -113,14 +114,15 @@ def _merged(wanted: Iterable[Wanted]) -> dict[tuple[str, str], _Item]:
                 items["model", want.name] = _ModelItem(want.name, want.hub)
             continue
         row, config, language = want
-        key, source, code = ("dataset", f"{row.name}/{config}"), row.source, row.languages[language]
+        key, source = ("dataset", f"{row.name}/{config}"), row.source_of(language)
+        code = row.languages[language]
         if isinstance(source, HubSource):
             splits = frozenset(row.splits_of(language).values())
             if isinstance(old := items.get(key), _HubItem):
                 splits |= old.splits
             items[key] = _HubItem(source, config, splits)
         elif isinstance(source, UrlSource):
-            items[key] = _UrlItem(source, code, tuple(row.languages.values()))
+            items[key] = _UrlItem(row.name, source, code, tuple(row.languages.values()))
         elif isinstance(source, FileSource):
             items[key] = _UserItem(row.name, source, code)
     return items
@@ -225,6 +227,7 @@ class _ModelItem:
 
 @dataclass(frozen=True)
 class _UrlItem:
+    dataset: str
     source: UrlSource
     code: str
     codes: tuple[str, ...]
@@ -242,12 +245,12 @@ class _UrlItem:
         return entry.source == self._place and entry.files.keys() == self._names(self.code)
 
     def resolve(self, library: Library) -> Entry:
-        problem = ""
+        problem, local = "", runtime().files.get(self.dataset)
         # What is in the cache may be old, or damaged.
-        for force in (True,) if library.refresh else (False, True):
+        for force in (True,) if library.refresh or local else (False, True):
             try:
                 found = sources.url_files(
-                    self.source.urls, self.source.members, self.code, force=force
+                    self.source.urls, self.source.members, self.code, local=local, force=force
                 )
             except DamagedError as error:
                 problem = str(error)
@@ -256,7 +259,8 @@ class _UrlItem:
                 files = {name: LockedFile(**described) for name, described in found.items()}
                 return Entry(source=self._place, revision=None, files=files)
         hint = "If the file was changed on purpose, correct its sha256 in the registry"
-        raise InputError(self._place, f"{problem}, downloaded anew", hint=hint)
+        place, when = (str(local), "") if local else (self._place, ", downloaded anew")
+        raise InputError(place, f"{problem}{when}", hint=hint)
 
     def _problem(self, found: dict[str, dict[str, Any]]) -> str:
         valid = {name for code in self.codes for name in self._names(code)}

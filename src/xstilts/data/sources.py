@@ -196,6 +196,25 @@ def _get(url: str, part: Path) -> None:
                 file.write(chunk)
 
 
+def local_copy(folder: Path, url: str) -> Path:
+    """The user's copy of what a URL gives: by the URL's file name, in a folder or one below it.
+
+    Raises:
+        InputError: If there is none, or there are two.
+    """
+    name = PurePosixPath(urlsplit(url).path).name
+    if (file := folder / safe_path(name, url)).is_file():
+        return file
+    found = sorted(path / name for path in folder.glob("*/") if (path / name).is_file())
+    if len(found) > 1:
+        places = ", ".join(map(str, found))
+        raise InputError(str(file), "the file is there twice", found=places, hint="Remove one")
+    if not found:
+        hint = f"It is a copy of {url}: put it there, or unset the folder under `files`"
+        raise _missing_file(file, hint)
+    return found[0]
+
+
 def fill(template: str, code: str) -> str:
     """A template with a language's code in the place of ``{code}``."""
     return template.replace("{code}", code)
@@ -212,6 +231,7 @@ def url_files(
     code: str,
     folder: Path | None = None,
     *,
+    local: Path | None = None,
     force: bool = False,
 ) -> dict[str, dict[str, Any]]:
     """Take the files of a URL source: whole ones, or members of archives.
@@ -221,6 +241,7 @@ def url_files(
         members: Stored name by path in an archive; empty if archives are wanted whole.
         code: The language's code.
         folder: Where to write the files; None to describe them only.
+        local: The user's folder with copies of what the URLs would give, to be used instead.
         force: Download again what is in the cache.
 
     Returns:
@@ -235,7 +256,7 @@ def url_files(
     found: dict[str, dict[str, Any]] = {}
     held: list[str] = []
     for name, url in addresses.items():
-        path = download(url, force=force)
+        path = local_copy(local, url) if local else download(url, force=force)
         if not (members and is_archive(url)):
             with path.open("rb") as file:
                 found[name] = copy_bytes(file, target_path(folder, name, url))

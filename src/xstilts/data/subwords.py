@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -26,17 +27,23 @@ _CHUNK = 4096, 1 << 21  # texts and characters at a time: an Encoding is far lar
 
 @dataclass(frozen=True)
 class Encoding:
-    """Lengths in sub-words.
+    """How a split is encoded; lengths in sub-words.
 
     Attributes:
         max_length: Most sub-words of a sequence, special tokens included.
         doc_stride: Sub-words by which the windows of a long QA context advance.
         max_query_length: Most sub-words of a question.
+        odd_words: Label of tagged words that white space splits (R10); None takes them whole.
+        labels: Label names in the order of their class ids.
+        split: The split's name.
     """
 
     max_length: int
     doc_stride: int = 128
     max_query_length: int = 64
+    odd_words: str | None = None
+    labels: tuple[str, ...] = ()
+    split: str = "train"
 
 
 @dataclass(frozen=True)
@@ -111,6 +118,18 @@ class SubwordTokenizer:
         path = check_file(folder, "tokenizer.json")
         config = json.loads(check_file(folder, "tokenizer_config.json").read_text("utf-8"))
         return cls(load_tokenizer(path), config, str(folder))
+
+    def closed_as_in_pairs(self) -> SubwordTokenizer:
+        """This tokenizer, but a text alone ends as the first of two does.
+
+        So end the sequences of XTREME's tagging: XLM-R's with two separators, BERT's with one
+        (R21). Nothing else does: retrieval has one with both.
+        """
+        twin = copy(self)
+        single, pair = self.templates[1], self.templates[2]
+        closed = replace(single, gaps=(single.gaps[0], pair.gaps[1]))
+        twin.templates = {**self.templates, 1: closed}
+        return twin
 
     def pieces(self, texts: Sequence[str]) -> Ragged:
         """Sub-word ids of each text, without special tokens."""

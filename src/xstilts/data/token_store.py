@@ -24,7 +24,7 @@ class TokenMeta:
     """What `meta.json` of a tokens artifact says.
 
     Attributes:
-        format: One of the six formats.
+        format: One of the seven formats.
         labels: Label names in the order of their class ids, where a head has an output per label.
         pad_id: Id that fills short rows.
         mask_id: Id of the mask token.

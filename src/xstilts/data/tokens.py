@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -81,8 +82,8 @@ def run(spec: Mapping[str, Any], out: Path) -> None:
     """Encode every split of a prepared data set with one tokenizer.
 
     Args:
-        spec: ``format``, ``encoding`` (see :class:`Encoding`), ``inputs.prepared`` and
-            ``inputs.tokenizer``.
+        spec: ``format``, ``encoding`` (the lengths of :class:`Encoding`), ``odd_words`` where the
+            data set has them, ``inputs.prepared`` and ``inputs.tokenizer``.
         out: Artifact folder: ``<split>.safetensors`` each and ``meta.json``.
 
     Raises:
@@ -90,13 +91,16 @@ def run(spec: Mapping[str, Any], out: Path) -> None:
     """
     prepared = Path(spec["inputs"]["prepared"])
     tokenizer = SubwordTokenizer.read(Path(spec["inputs"]["tokenizer"]))
-    encoding, encode = Encoding(**spec["encoding"]), encoder(spec["format"])
+    encode = encoder(spec["format"])
     report = json.loads(check_file(prepared, "report.json").read_text("utf-8"))
+    labels = tuple(report["labels"] or ())
+    encoding = Encoding(**spec["encoding"], odd_words=spec.get("odd_words"), labels=labels)
     meta = _meta(spec, report["labels"], tokenizer) | {"splits": {}}
     with publishing(out, spec) as draft:
         for stem in _stems(prepared):
             path = prepared / f"{stem}.parquet"
-            encoded = encode(read_rows(prepared, path.name), tokenizer, encoding)
+            rows = read_rows(prepared, path.name)
+            encoded = encode(rows, tokenizer, replace(encoding, split=stem))
             check_arrays(encoded.arrays, tokenizer.vocab_size, encoding.max_length, str(path))
             arrays = {name: np.ascontiguousarray(a) for name, a in encoded.arrays.items()}
             save_file(arrays, draft.folder / f"{stem}.safetensors")

@@ -11,6 +11,7 @@ from typing import Any
 from xstilts.artifacts.manifest import check_file
 from xstilts.errors import InputError, nearest
 from xstilts.evaluation.metrics.metric import Metric
+from xstilts.evaluation.metrics.ranking import Ranking
 
 _REMAKE = "Delete the predictions' folder and run snakemake again"
 
@@ -26,11 +27,13 @@ class Aligned:
         predictions: One value per example.
         gold: One value per example.
         notes: What was left out or merged, by reason.
+        layers: Predictions of every hidden state [layers][examples]; none but in retrieval.
     """
 
     predictions: list[Any]
     gold: list[Any]
     notes: dict[str, int] = field(default_factory=dict)
+    layers: list[list[Any]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,13 @@ class _Gold:
     check: Check
 
 
-def align(metric: Metric, format_: str, predictions: Path, prepared: Path) -> Aligned:
+def align(
+    metric: Metric,
+    format_: str,
+    predictions: Path,
+    prepared: Path,
+    pool: Sequence[Path] = (),
+) -> Aligned:
     """Read a language's predictions and the gold of its prepared test split.
 
     Args:
@@ -48,6 +57,7 @@ def align(metric: Metric, format_: str, predictions: Path, prepared: Path) -> Al
         format_: The target's format.
         predictions: The `<language>.jsonl` of a predictions artifact.
         prepared: The prepared artifact of the language.
+        pool: The prepared artifacts whose candidates are ranked; of answer retrieval only.
 
     Raises:
         InputError: If a file is broken, or a line is not the prediction of its example.
@@ -62,10 +72,18 @@ def align(metric: Metric, format_: str, predictions: Path, prepared: Path) -> Al
     path = check_file(predictions.parent, predictions.name)
     if metric.name == "bucc_f1":
         return _aligned_pairs(path, prepared)
-    gold = _READERS[format_](prepared)
+    if format_ == "answer_retrieval":
+        return _aligned_rankings(path, prepared, pool)
+    if metric.name == "squad_v2_f1":
+        gold = _answers(prepared, unanswered=True)
+    else:
+        gold = _READERS[format_](prepared)
     if not gold.ids:
         raise InputError(str(prepared / "test.parquet"), "has no rows", expected="a test split")
-    return Aligned(_read_predictions(path, gold), gold.values)
+    lines = _read_predictions(path, gold)
+    by_layer = [line["layers"] for line in lines if "layers" in line]
+    layers = [list(found) for found in zip(*by_layer, strict=True)]
+    return Aligned([line["prediction"] for line in lines], gold.values, layers=layers)
 
 
 # ---- gold
@@ -102,15 +120,17 @@ def _choice(folder: Path) -> _Gold:
     return _Gold(table["id"], table["label"], check)
 
 
-def _answers(folder: Path) -> _Gold:
+def _answers(folder: Path, unanswered: bool = False) -> _Gold:
+    """Gold answers; only SQuAD v2.0's metric takes questions without any."""
     table = _columns(folder, "test.parquet", "id", "answers")
     texts = [[answer["text"] for answer in answers] for answers in table["answers"]]
     for id_, answers in zip(table["id"], texts, strict=True):
-        if not answers:
+        if not (answers or unanswered):
             raise InputError(
                 f"{folder / 'test.parquet'}: id {id_!r}",
                 "the question has no gold answer",
                 expected="at least one answer in a test split",
+                hint="The metric squad_v2_f1 is for targets whose questions may have none",
             )
     return _Gold(table["id"], texts, lambda _, x: None if isinstance(x, str) else "a text")
 
@@ -210,8 +230,8 @@ def _value(where: str, line: dict[str, Any], key: str) -> Any:
     return line[key]
 
 
-def _read_predictions(path: Path, gold: _Gold) -> list[Any]:
-    found: list[Any] = []
+def _read_predictions(path: Path, gold: _Gold) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
     for row, (where, line) in enumerate(_lines(path)):
         if row >= len(gold.ids):
             raise InputError(
@@ -226,14 +246,17 @@ def _read_predictions(path: Path, gold: _Gold) -> list[Any]:
                 found=f"id {id_!r}",
                 hint="Lines stand in the order of the prepared test split",
             )
-        if (expected := gold.check(row, value)) is not None:
-            raise InputError(
-                f"{where} (id {id_!r})",
-                "holds no prediction of this target",
-                expected=expected,
-                found=_short(value),
-            )
-        found.append(value)
+        for predicted in (value, *line.get("layers", ())):
+            if (expected := gold.check(row, predicted)) is not None:
+                raise InputError(
+                    f"{where} (id {id_!r})",
+                    "holds no prediction of this target",
+                    expected=expected,
+                    found=_short(predicted),
+                )
+        if found and len(line.get("layers", ())) != len(found[0].get("layers", ())):
+            raise InputError(where, "has another number of layers than line 1", hint=_REMAKE)
+        found.append(line)
     if len(found) < len(gold.ids):
         raise InputError(
             str(path),
@@ -283,3 +306,67 @@ def _pool_id(where: str, line: dict[str, Any], key: str, pool: Container[str]) -
             found=_short(value),
         )
     return value
+
+
+# ---- rankings
+
+
+def _aligned_rankings(path: Path, folder: Path, pool: Sequence[Path]) -> Aligned:
+    """Answer retrieval: an example is a query, its gold the candidates of the whole pool."""
+    from xstilts.evaluation.pools import candidate_ids, gold_of
+
+    ids = _columns(folder, "test.source.parquet", "id")["id"]
+    known = {id_ for part in pool for id_ in candidate_ids(part)}
+    found = gold_of([folder, *pool])
+    gold = [_in_pool(folder, id_, found.get(id_, []), known) for id_ in ids]
+
+    def check(row: int, value: Any) -> str | None:
+        whole = isinstance(value, list) and all(isinstance(id_, str) for id_ in value)
+        if whole and len(set(value)) == len(value) and known.issuperset(value):
+            return None
+        return "a list of candidates' ids, each once"
+
+    lines = _read_predictions(path, _Gold(ids, gold, check))
+    values = [
+        _ranking(f"{path}: line {number}", line, wanted, len(known))
+        for number, (line, wanted) in enumerate(zip(lines, gold, strict=True), start=1)
+    ]
+    return Aligned(values, gold)
+
+
+def _in_pool(folder: Path, id_: str, gold: list[str], known: Container[str]) -> frozenset[str]:
+    if not gold or not all(candidate in known for candidate in gold):
+        raise InputError(
+            f"{folder / 'test.gold.parquet'}: query {id_!r}",
+            "its gold candidates are not all in the pool",
+            expected="one or more ids of the pool",
+            found=_short(gold),
+        )
+    return frozenset(gold)
+
+
+def _ranking(where: str, line: dict[str, Any], gold: frozenset[str], size: int) -> Any:
+    """The line's list, or with `ranks` a ranking of which the gold's places are known."""
+    best = line["prediction"]
+    if "ranks" not in line:
+        return best
+    ranks = line["ranks"]
+    places = list(ranks.values()) if isinstance(ranks, dict) else []
+    right = (
+        bool(places)
+        and ranks.keys() == gold
+        and all(type(rank) is int and 1 <= rank <= size for rank in places)
+        and len(set(places)) == len(places)
+        # The head says the same of the gold as the ranks.
+        and {id_: rank for id_, rank in ranks.items() if rank <= len(best)}
+        == {id_: rank for rank, id_ in enumerate(best, start=1) if id_ in gold}
+    )
+    if not right:
+        raise InputError(
+            where,
+            "ranks do not fit",
+            expected=f"the rank, 1 to {size}, of each of the {len(gold)} gold candidates",
+            found=_short(ranks),
+            hint=_REMAKE,
+        )
+    return Ranking(best, ranks)

@@ -68,6 +68,8 @@ class _Kept:
         inputs = self.spec["inputs"]
         own = {key: value for key, value in self.spec.items() if key not in ("languages", "inputs")}
         read = [inputs["checkpoint"], inputs["tokens"][index], inputs["prepared"][index]]
+        read += [inputs["layer"]] if "layer" in inputs else []
+        read += [*inputs.get("pool_tokens", ()), *inputs.get("pool_prepared", ())]
         own["read"] = [sha256_file(Path(name) / MANIFEST) for name in read]
         return f"{self.spec['languages'][index]}-{sha256_text(canonical(own))[:32]}"
 
@@ -109,12 +111,18 @@ class _Predictor:
         if self.head:
             heads[self.head], self.known = load_head(folder, self.head, backbone.config, 0.0)
         self.model = Model(backbone, heads).to(self.device).eval()
+        self.retriever: Any = None  # it holds the vectors of all languages' candidates
 
     @torch.inference_mode()
     def predict(self, index: int) -> Lines:
         """Prediction lines of one language, in the order of its test split."""
         # Loaded by name: an edit of one format's rules predicts no other format again.
         decoder = importlib.import_module(f"xstilts.formats.{self.spec['format']}.decode")
+        if hasattr(decoder, "Retriever"):
+            if self.retriever is None:
+                self.retriever = decoder.Retriever(self.model, self.spec, self.device)
+            ranked: Lines = self.retriever.lines(index)
+            return ranked
         if self.head is None:
             lines: Lines = decoder.retrieve(self.model, self.spec, index, self.device)
             return lines

@@ -2,7 +2,10 @@
 
 The rules are XTREME's (after Artetxe and Schwenk 2019, arXiv:1811.01136): cosine, the ratio margin
 over the means of k = 4 neighbours on both sides, greedy one-to-one pairing by falling score, scores
-above 0. A threshold is found on the dev pairs and carried to the test pairs.
+above 0. A threshold is found on the dev pairs and carried to the test pairs (R32, R33, R38-R41).
+
+All cosines are computed, block by block, each once for both directions. Beside the vectors
+themselves only a few blocks are held, on the device that multiplies them.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from xstilts.errors import InputError
@@ -21,13 +25,17 @@ Floats = NDArray[np.float32]
 Rows = NDArray[np.int64]
 
 NEIGHBOURS = 4
-#: Rows and columns of one block of similarities: 16 MiB of float32, whatever the pools' sizes.
-_BLOCK = 2048
+#: Most rows and columns of one block of cosines: 4 MiB of float32, which fit into a cache.
+_BLOCK = 1024
+#: Blocks of unit vectors of the first side that are held while the other side goes by once.
+_PANEL = 8
+#: Rows and columns of a block are a multiple of this: see `_cosines`.
+_TILE = 64
 
 
 @dataclass(frozen=True)
 class Neighbours:
-    """The nearest rows of another side, best first.
+    """The nearest rows of another side, best first; of equal cosines the first row.
 
     Attributes:
         similarity: Cosines [rows, k].
@@ -37,34 +45,45 @@ class Neighbours:
     similarity: Floats
     row: Rows
 
-    @staticmethod
-    def none(rows: int, k: int) -> Neighbours:
-        """A place for k neighbours of each row, none found yet."""
-        return Neighbours(np.full((rows, k), -np.inf, np.float32), np.full((rows, k), -1))
 
-    def offer(self, rows: slice, similarity: Floats, offset: int) -> None:
-        """Keep the best k of what is known and a block [rows, columns] that begins at offset.
+class _Best:
+    """The k best neighbours of each row of a side, while blocks of cosines go by."""
 
-        Blocks come in the order of their columns: of equal similarities the first column wins.
+    def __init__(self, rows: int, k: int, device: torch.device) -> None:
+        self.cosine = torch.full((rows, k), -torch.inf, device=device)
+        self.row = torch.full((rows, k), -1, device=device)
+
+    def offer(self, cosines: torch.Tensor, dim: int, start: int, offset: int) -> None:
+        """Keep the best k of what is known and of a block.
+
+        Blocks come in the order of the other side's rows: what is known wins among equals.
+
+        Args:
+            cosines: A block of both sides.
+            dim: The block's dimension along which the other side's rows lie.
+            start: This side's row at the block's begin.
+            offset: The other side's row at the block's begin.
         """
-        k = self.row.shape[1]
-        column = _best_columns(similarity, min(k, similarity.shape[1]))
-        found = np.take_along_axis(similarity, column, axis=1)
-        found = np.concatenate([self.similarity[rows], found], axis=1)
-        column = np.concatenate([self.row[rows], column + offset], axis=1)
-        best = np.argsort(-found, axis=1, kind="stable")[:, :k]
-        self.similarity[rows] = np.take_along_axis(found, best, axis=1)
-        self.row[rows] = np.take_along_axis(column, best, axis=1)
+        span = slice(start, start + cosines.shape[1 - dim])
+        cosine, row = self.cosine[span], self.row[span]
+        k = row.shape[1]
+        # One fast pass finds the rows to which a block has something to give: soon they are few.
+        better = (cosines.amax(dim) > cosine[:, -1]).nonzero()[:, 0]
+        left = cosines.index_select(1 - dim, better).movedim(dim, 1).contiguous()
+        while len(better):
+            value, column = left.max(dim=1, keepdim=True)  # of equal values the first
+            left.scatter_(1, column, -torch.inf)
+            values = torch.cat([cosine[better], value], dim=1)
+            rows = torch.cat([row[better], column + offset], dim=1)
+            values, order = values.sort(dim=1, descending=True, stable=True)
+            cosine[better] = values[:, :k]
+            row[better] = rows.gather(1, order[:, :k])
+            more = left.amax(dim=1) > values[:, k - 1]
+            better, left = better[more], left[more]
 
-
-def _best_columns(similarity: Floats, k: int) -> Rows:
-    """Columns of each row's k highest values, best first, of equal ones the first: [rows, k]."""
-    left = np.array(similarity, order="C")  # a copy: argmax is fast along contiguous rows
-    found = np.empty((len(left), k), dtype=np.int64)
-    for place in range(k):
-        found[:, place] = left.argmax(axis=1)
-        np.put_along_axis(left, found[:, place, None], -np.inf, axis=1)
-    return found
+    def found(self) -> Neighbours:
+        """What is known now."""
+        return Neighbours(self.cosine.cpu().numpy(), self.row.cpu().numpy())
 
 
 @dataclass(frozen=True)
@@ -110,67 +129,108 @@ class Mined:
         return Mined(self.pairs[:count], self.score[:count], self.ambiguous)
 
 
-def unit(vectors: NDArray[np.floating]) -> Floats:
-    """Vectors [rows, width] as float32 of length 1; a zero vector stays zero.
+@dataclass(frozen=True)
+class _Side:
+    """Some rows [rows] of a matrix of vectors [any, width], read as unit vectors block by block."""
+
+    vectors: NDArray[np.floating]
+    rows: Rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def block(self, start: int, size: int, device: torch.device) -> torch.Tensor:
+        """Unit vectors [size, width] from a row on; zero vectors stay zero, and fill up the end."""
+        rows = self.rows[start : start + size]
+        part = torch.from_numpy(np.take(self.vectors, rows, axis=0)).to(device)
+        # In float64 no length overflows or vanishes.
+        length = torch.linalg.vector_norm(part, dim=1, keepdim=True, dtype=torch.float64)
+        units = torch.zeros(size, part.shape[1], device=device)
+        units[: len(rows)] = part / length.clamp_min(torch.finfo(torch.float64).tiny)
+        return units
+
+
+def _side(vectors: NDArray[np.floating], rows: Rows | None = None) -> _Side:
+    """Those rows (all rows) of a matrix [any, width], whose values must be finite.
 
     Raises:
         InputError: If a value is not finite.
     """
-    vectors = np.asarray(vectors, dtype=np.float32)
-    finite = np.isfinite(vectors).all(axis=1)
-    if not finite.all():
-        raise InputError(
-            f"sentence vector {int(np.argmin(finite))}",
-            "is not finite",
-            expected="numbers",
-            hint="The checkpoint diverged; train it again with a lower learning rate",
-        )
-    length = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.asarray(vectors / np.maximum(length, np.finfo(np.float32).tiny), dtype=np.float32)
+    for start in range(0, len(vectors), _BLOCK):
+        finite = np.isfinite(vectors[start : start + _BLOCK]).all(axis=1)
+        if not finite.all():
+            raise InputError(
+                f"sentence vector {start + int(np.argmin(finite))}",
+                "is not finite",
+                expected="numbers",
+                hint="The checkpoint diverged; train it again with a lower learning rate",
+            )
+    return _Side(vectors, np.arange(len(vectors)) if rows is None else rows)
 
 
-def _blocks(x: Floats, y: Floats, block: int) -> Iterator[tuple[slice, slice, Floats]]:
-    for i in range(0, len(x), block):
-        for j in range(0, len(y), block):
-            rows, columns = slice(i, i + block), slice(j, j + block)
-            yield rows, columns, x[rows] @ y[columns].T
+def _cosines(
+    x: _Side, y: _Side, device: torch.device, block: int
+) -> Iterator[tuple[int, int, torch.Tensor]]:
+    """All cosines of two sides: first row, first column and a block, valid until the next one.
+
+    Every product has the same shape, of whole tiles: kernels for ends round otherwise, and copies
+    of one vector would not have equal cosines.
+    """
+    height, width = (-(-min(block, len(side) or 1) // _TILE) * _TILE for side in (x, y))
+    product = torch.empty(height, width, device=device)
+    for panel in range(0, len(x), _PANEL * height):
+        starts = range(panel, min(panel + _PANEL * height, len(x)), height)
+        left = [x.block(i, height, device) for i in starts]
+        for j in range(0, len(y), width):
+            right = y.block(j, width, device)
+            for i, part in zip(starts, left, strict=True):
+                torch.mm(part, right.T, out=product)
+                yield i, j, product[: len(x) - i, : len(y) - j]
+
+
+def _device(device: torch.device | str | None) -> torch.device:
+    return torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
 
 
 def nearest_rows(
-    queries: NDArray[np.floating], index: NDArray[np.floating], k: int = 1, block: int = _BLOCK
+    queries: NDArray[np.floating],
+    index: NDArray[np.floating],
+    k: int = 1,
+    device: torch.device | str | None = None,
+    block: int = _BLOCK,
 ) -> Neighbours:
-    """The k rows of the index with the highest cosine to each query, exactly.
+    """The k rows of the index with the highest cosine to each query, exactly (R32, R33).
 
     Args:
-        queries: [queries, width]; Tatoeba: the English sentences.
+        queries: [queries, width], of any length; Tatoeba: the English sentences.
         index: [rows, width]; Tatoeba: the foreign sentences.
-        k: Neighbours per query, at most the rows of the index.
-        block: Rows and columns of one block of similarities.
+        k: Neighbours per query; no more than the index has rows.
+        device: Where to compute; by default a GPU if there is one.
+        block: Most rows and columns of one block of cosines, in whole tiles of 64.
+
+    Raises:
+        InputError: If a value is not finite, or the index is empty.
     """
-    x, y = unit(queries), unit(index)
-    best = Neighbours.none(len(x), min(k, len(y)))
-    for rows, columns, similarity in _blocks(x, y, block):
-        best.offer(rows, similarity, columns.start)
-    return best
+    x, y, where = _side(queries), _side(index), _device(device)
+    if not len(y):
+        raise InputError("the sentences to search", "are none", expected="at least one sentence")
+    best = _Best(len(x), min(k, len(y)), where)
+    for i, j, cosines in _cosines(x, y, where, block):
+        best.offer(cosines, 1, i, j)
+    return best.found()
 
 
-def mutual_neighbours(
-    x: Floats, y: Floats, k: int = NEIGHBOURS, block: int = _BLOCK
+def _mutual_neighbours(
+    x: _Side, y: _Side, k: int, device: torch.device | str | None, block: int
 ) -> tuple[Neighbours, Neighbours]:
-    """The k nearest rows of y for each of x, and of x for each of y; each product made once.
-
-    Args:
-        x: Unit vectors [sources, width].
-        y: Unit vectors [targets, width].
-        k: Neighbours, at most the rows of the other side.
-        block: Rows and columns of one block of similarities.
-    """
-    forward = Neighbours.none(len(x), min(k, len(y)))
-    backward = Neighbours.none(len(y), min(k, len(x)))
-    for rows, columns, similarity in _blocks(x, y, block):
-        forward.offer(rows, similarity, columns.start)
-        backward.offer(columns, similarity.T, rows.start)
-    return forward, backward
+    """The k nearest rows of y for each of x, and of x for each of y; each product made once."""
+    where = _device(device)
+    forward = _Best(len(x), min(k, len(y)), where)
+    backward = _Best(len(y), min(k, len(x)), where)
+    for i, j, cosines in _cosines(x, y, where, block):
+        forward.offer(cosines, 1, i, j)
+        backward.offer(cosines, 0, j, i)
+    return forward.found(), backward.found()
 
 
 def _best_by_margin(own: Neighbours, other: Neighbours) -> tuple[Rows, Floats]:
@@ -189,19 +249,30 @@ def mine_rows(
     source: NDArray[np.floating],
     target: NDArray[np.floating],
     k: int = NEIGHBOURS,
+    device: torch.device | str | None = None,
     block: int = _BLOCK,
 ) -> Pairs:
-    """Pair the rows of two sides one to one, by falling margin, where it is above 0.
+    """Pair the rows of two sides one to one, by falling margin, where it is above 0 (R38).
 
     Args:
         source: [sources, width], of any length.
         target: [targets, width].
-        k: Neighbours behind a margin.
-        block: Rows and columns of one block of similarities.
+        k: Neighbours behind a margin; of a side with fewer rows, all.
+        device: Where to compute; by default a GPU if there is one.
+        block: Most rows and columns of one block of cosines, in whole tiles of 64.
+
+    Raises:
+        InputError: If a value is not finite.
     """
+    return _mine(_side(source), _side(target), k, device, block)
+
+
+def _mine(
+    source: _Side, target: _Side, k: int, device: torch.device | str | None, block: int
+) -> Pairs:
     if not len(source) or not len(target):
         return Pairs(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))
-    forward, backward = mutual_neighbours(unit(source), unit(target), k, block)
+    forward, backward = _mutual_neighbours(source, target, k, device, block)
     to_target, forward_score = _best_by_margin(forward, backward)
     to_source, backward_score = _best_by_margin(backward, forward)
     pairs = Pairs(
@@ -226,7 +297,7 @@ def _one_to_one(pairs: Pairs) -> Pairs:
     return pairs.where(np.array(kept, dtype=np.int64))
 
 
-def _distinct(pool: Pool) -> tuple[list[str | None], Floats]:
+def _distinct(pool: Pool) -> tuple[list[str | None], _Side]:
     """Id and vector of each distinct sentence, in the order of their first occurrence.
 
     A repeated sentence has the vector of its last occurrence. It has no id if another row holds
@@ -235,20 +306,29 @@ def _distinct(pool: Pool) -> tuple[list[str | None], Floats]:
     last = {text: row for row, text in enumerate(pool.texts)}
     occurrences = Counter(text.strip() for text in pool.texts)
     ids = [pool.ids[row] if occurrences[text.strip()] == 1 else None for text, row in last.items()]
-    return ids, pool.vectors[list(last.values())]
+    return ids, _side(pool.vectors, np.fromiter(last.values(), np.int64, len(last)))
 
 
-def mine(source: Pool, target: Pool, k: int = NEIGHBOURS) -> Mined:
-    """Mine the pairs of two pools of sentences as XTREME does for BUCC.
+def mine(
+    source: Pool,
+    target: Pool,
+    k: int = NEIGHBOURS,
+    device: torch.device | str | None = None,
+) -> Mined:
+    """Mine the pairs of two pools of sentences as XTREME does for BUCC (R38, R39).
 
     Args:
         source: The foreign side.
         target: The English side.
         k: Neighbours behind a margin.
+        device: Where to compute; by default a GPU if there is one.
+
+    Raises:
+        InputError: If a value of a vector is not finite.
     """
-    source_ids, source_vectors = _distinct(source)
-    target_ids, target_vectors = _distinct(target)
-    rows = mine_rows(source_vectors, target_vectors, k)
+    source_ids, source_side = _distinct(source)
+    target_ids, target_side = _distinct(target)
+    rows = _mine(source_side, target_side, k, device, _BLOCK)
     pairs: list[tuple[str, str]] = []
     scores: list[float] = []
     for i, j, score in zip(rows.source, rows.target, rows.score, strict=True):
@@ -260,7 +340,7 @@ def mine(source: Pool, target: Pool, k: int = NEIGHBOURS) -> Mined:
 
 
 def best_threshold(mined: Mined, gold: AbstractSet[tuple[str, str]]) -> float:
-    """The threshold with the highest F1 on the dev pairs: half way down to the next score.
+    """The threshold with the highest F1 on the dev pairs: half way down to the next score (R40).
 
     The lowest number of pairs wins among equals. Where it is best to keep all pairs, the threshold
     is the last score (the official code raises there); where none is correct it is 0.

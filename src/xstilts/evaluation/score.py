@@ -23,27 +23,35 @@ STATISTICS = "statistics.safetensors"
 def run(spec: Mapping[str, Any], out: Path) -> None:
     """Score a target's predictions in all its languages.
 
-    Writes `scores.json`, values in percent at full precision, and `statistics.safetensors`: by
-    language the metric's statistics [examples, columns], for bootstraps.
+    Writes `scores.json`, values in percent at full precision, retrieval's by hidden state too, and
+    `statistics.safetensors`: by language the metric's statistics [examples, columns], for
+    bootstraps.
 
     Raises:
         InputError: If a file is broken, or a line is not the prediction of its example.
     """
     metric = metric_named(spec["metric"], f"target {spec['target']}: metric")
     inputs = spec["inputs"]
+    pool = [Path(name) for name in inputs.get("pool", ())]
     progress = Progress("score", out.as_posix(), len(spec["languages"]))
     rows: list[dict[str, Any]] = []
     statistics: dict[str, Statistics] = {}
     notes: dict[str, dict[str, int]] = {}
+    layers: dict[str, list[float]] = {}
     with publishing(out, spec) as draft:
         for language, gold in zip(spec["languages"], inputs["gold"], strict=True):
             predictions = Path(inputs["predictions"]) / f"{language}.jsonl"
-            aligned = align(metric, spec["format"], predictions, Path(gold))
+            aligned = align(metric, spec["format"], predictions, Path(gold), pool)
             counts = metric.statistics(aligned.predictions, aligned.gold, language)
             statistics[language] = counts
             rows += score_rows(metric, language, counts)
             if aligned.notes:
                 notes[language] = aligned.notes
+            if aligned.layers:
+                layers[language] = [
+                    metric.values(metric.statistics(found, aligned.gold, language))[metric.overall]
+                    for found in aligned.layers
+                ]
             progress.step(len(statistics), language)
         content = {
             "target": spec["target"],
@@ -51,6 +59,7 @@ def run(spec: Mapping[str, Any], out: Path) -> None:
             "columns": metric.columns,
             "rows": rows,
             "notes": notes,
+            "layers": layers,
         }
         text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
         (draft.folder / SCORES).write_text(text, encoding="utf-8")

@@ -40,10 +40,11 @@ SECTIONS: Mapping[str, tuple[type[Row], str]] = {
 METRICS: Mapping[Format, tuple[Metric, ...]] = {
     "sequence_classification": ("accuracy",),
     "multiple_choice": ("accuracy",),
-    "question_answering": ("squad_f1", "mlqa_f1"),
+    "question_answering": ("squad_f1", "squad_v2_f1", "mlqa_f1"),
     "token_classification": ("seqeval_f1",),
     "masked_lm": (),
     "sentence_retrieval": ("bucc_f1", "tatoeba_accuracy"),
+    "answer_retrieval": ("lareqa_map", "mewslix_mrr"),
 }
 
 
@@ -167,6 +168,7 @@ class _Checks:
             self._known_languages(
                 dataset.languages, self._at("datasets", dataset.name, "languages")
             )
+            self._pool(dataset)
         for task in self.registry.tasks.values():
             self._task(task)
         for target in self.registry.targets.values():
@@ -178,6 +180,20 @@ class _Checks:
     def _known_languages(self, codes: Iterator[str] | Mapping[str, str], where: str) -> None:
         for code in codes:
             self.registry.language(code, where)
+
+    def _pool(self, dataset: DatasetRow) -> None:
+        if dataset.pool is not None:
+            where = self._at("datasets", dataset.name, "pool")
+            pool = self.registry.dataset(dataset.pool, where)
+            if pool.format != dataset.format:
+                raise InputError(
+                    where,
+                    f"{pool.name!r} holds no candidates",
+                    expected=dataset.format,
+                    found=pool.format,
+                )
+            for language in pool.languages:
+                self._has_split(pool, language, "test", where)
 
     def _task(self, task: TaskRow) -> None:
         where = self._at("tasks", task.name, "datasets")
@@ -232,6 +248,12 @@ class _Checks:
     def _training(self, target: TargetRow, dataset: DatasetRow) -> None:
         where = self._at("targets", target.name, "train")
         tasks = [self.registry.task(name, where) for name in target.train]
+        if dataset.format == "answer_retrieval":
+            # Of a task of another format only the encoder is used.
+            for task in tasks[1:]:
+                first = self.registry.datasets[tasks[0].datasets[0]]
+                self._agree(where, "format", first, self.registry.datasets[task.datasets[0]])
+            return
         if not tasks and dataset.format != "sentence_retrieval":
             raise InputError(where, f"a {dataset.format} target needs a task to be trained on")
         if tasks and dataset.format == "sentence_retrieval":

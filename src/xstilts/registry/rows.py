@@ -33,11 +33,22 @@ Format = Literal[
     "token_classification",
     "masked_lm",
     "sentence_retrieval",
+    "answer_retrieval",
 ]
 Split = Literal["train", "dev", "test"]
 Group = Literal["classification", "tagging", "qa", "retrieval"]
 Architecture = Literal["xlm-roberta", "bert"]
-Metric = Literal["accuracy", "seqeval_f1", "squad_f1", "mlqa_f1", "bucc_f1", "tatoeba_accuracy"]
+Metric = Literal[
+    "accuracy",
+    "seqeval_f1",
+    "squad_f1",
+    "squad_v2_f1",
+    "mlqa_f1",
+    "bucc_f1",
+    "tatoeba_accuracy",
+    "lareqa_map",
+    "mewslix_mrr",
+]
 
 #: Fields that each format needs.
 FIELDS: Mapping[Format, frozenset[str]] = {
@@ -47,7 +58,10 @@ FIELDS: Mapping[Format, frozenset[str]] = {
     "token_classification": frozenset({"tokens", "tags"}),
     "masked_lm": frozenset({"text"}),
     "sentence_retrieval": frozenset({"source", "target"}),
+    "answer_retrieval": frozenset(),
 }
+#: Layouts of answer retrieval.
+RANKED = ("lareqa", "squad", "mewslix")
 #: Formats whose head has one output per label.
 LABELLED = ("sequence_classification", "token_classification", "multiple_choice")
 
@@ -98,6 +112,14 @@ PlainName = Annotated[
     _matching(
         r"(\{code\}|[A-Za-z0-9_])(\{code\}|[A-Za-z0-9._+-])*",
         "the plain name of a file or folder: letters, digits and . _ + - only",
+    ),
+]
+#: The name of a file, in folders or not, ``{code}`` allowed.
+FileName = Annotated[
+    CodeTemplate,
+    _matching(
+        r"((\{code\}|[A-Za-z0-9_])(\{code\}|[A-Za-z0-9._+-])*(/(?!$)|$))+",
+        "the plain name of a file, in folders or not: letters, digits and . _ + - / only",
     ),
 ]
 HubId = Annotated[
@@ -158,6 +180,52 @@ class UrlSource(Row):
     sha256: dict[str, Annotated[str, _matching(r"[0-9a-f]{64}", "a sha256 in hex")]] = {}
 
 
+class UdSource(Row):
+    """Treebanks of Universal Dependencies, one CoNLL-U file by URL for each and every split.
+
+    The file of a split is ``<base>/UD_<name>/<release>/<language>_<treebank>-ud-<split>.conllu``,
+    where ``<name>`` is the language's name (its code in this data set), ``-`` and the treebank.
+
+    Attributes:
+        ud: Tag of the release, like ``r2.5``.
+        treebanks: Treebanks with a split, by language and split; ``GSD`` of UD_French-GSD.
+        releases: Tag of another release, by language.
+        renamed: Repositories that go by another name now, by the one of the release, both
+            without ``UD_``; their files keep the old name.
+        base: Where the repositories lie.
+        sha256: Known checksums by file name; what is missing is resolved once into the lock.
+    """
+
+    kind: Literal["ud"] = "ud"
+    ud: PlainName
+    treebanks: dict[Name, dict[Split, tuple[PlainName, ...]]]
+    releases: dict[Name, PlainName] = {}
+    renamed: dict[PlainName, PlainName] = {}
+    base: Annotated[str, _matching(r"https?://.+[^/]", "a URL without a slash at its end")] = (
+        "https://raw.githubusercontent.com/UniversalDependencies"
+    )
+    sha256: dict[str, Annotated[str, _matching(r"[0-9a-f]{64}", "a sha256 in hex")]] = {}
+
+    def files(self, language: str, name: str, splits: Mapping[Split, str]) -> UrlSource:
+        """The files of one language.
+
+        Args:
+            language: ISO code, with which the files' names begin.
+            name: The language's name in the names of the repositories.
+            splits: Split to its name in the files' names.
+        """
+        release = self.releases.get(language, self.ud)
+        urls: dict[str, str] = {}
+        for split, source_split in splits.items():
+            for treebank in self.treebanks[language][split]:
+                file = f"{language}_{treebank.lower()}-ud-{source_split}.conllu"
+                repository = f"{name}-{treebank}"
+                repository = self.renamed.get(repository, repository)
+                urls[file] = f"{self.base}/UD_{repository}/{release}/{file}"
+        known = {file: sha256 for file, sha256 in self.sha256.items() if file in urls}
+        return UrlSource(urls=urls, sha256=known)
+
+
 class FileSource(Row):
     """Files that the user supplies (study key ``files``), e.g. for a licence's sake.
 
@@ -167,7 +235,7 @@ class FileSource(Row):
     """
 
     kind: Literal["files"] = "files"
-    files: tuple[PlainName, ...]
+    files: tuple[FileName, ...]
     hint: str
 
 
@@ -182,7 +250,7 @@ def _source_kind(value: Any) -> str | None:
     """Which source a mapping means: by its ``kind``, else by the key that only it has."""
     if not isinstance(value, Mapping):
         return getattr(value, "kind", None)
-    keys = {"hub": "hub", "urls": "url", "files": "files", "toyworld": "toyworld"}
+    keys = {"hub": "hub", "urls": "url", "files": "files", "toyworld": "toyworld", "ud": "ud"}
     return value.get("kind") or next((keys[key] for key in keys if key in value), None)
 
 
@@ -190,11 +258,12 @@ Source = Annotated[
     Annotated[HubSource, Tag("hub")]
     | Annotated[UrlSource, Tag("url")]
     | Annotated[FileSource, Tag("files")]
-    | Annotated[ToySource, Tag("toyworld")],
+    | Annotated[ToySource, Tag("toyworld")]
+    | Annotated[UdSource, Tag("ud")],
     Discriminator(
         _source_kind,
         custom_error_type="source_kind",
-        custom_error_message="a source is a mapping with a key hub, urls, files or toyworld",
+        custom_error_message="a source is a mapping with a key hub, urls, files, toyworld or ud",
     ),
 ]
 
@@ -250,10 +319,15 @@ class DatasetRow(Row):
     Attributes:
         name: The row's key.
         title: The name as papers write it.
-        format: One of the six formats.
+        format: One of the seven formats.
         source: Where the bytes come from.
         layout: How source files are read: ``parquet`` (also Hub JSONL), ``lines`` (one text a
-            line), ``ccg`` (jiant's text TAB tags), ``bucc`` (id TAB sentence, and gold pairs).
+            line), ``ccg`` (jiant's text TAB tags), ``conllu`` (treebanks of
+            Universal Dependencies, converted as XTREME does), ``bucc`` (id TAB sentence, and gold
+            pairs), ``comparable`` (parquet; a null side: the other side's sentence has no
+            translation), ``lareqa`` (SQuAD's JSON with sentence breaks), ``squad`` (SQuAD's
+            columns, sentences found by a rule), ``mewslix`` (JSONL of mentions, of entities, or of
+            pairs of both).
         languages: ISO code to the code that templates use for it.
         splits: Canonical split to the source's split: the split's name on the Hub, or the name
             of a file (layout ``bucc``: what precedes ``.{code}``, ``.en`` and ``.gold``).
@@ -261,13 +335,17 @@ class DatasetRow(Row):
         holdout: Share of the training rows, chosen by a hash of the row's text, that becomes the
             English dev set where the source has none apart from the test set.
         fields: Canonical field to a column name, a template with ``{column}`` (dots reach into
-            structs), a list of templates, or an :class:`Each`.
+            structs), a list of templates, or an :class:`Each`. Answer retrieval has none.
         labels: Label names in their canonical order (index = class id).
         labels_file: A supplied JSON file ``{label: id}`` that holds the label set instead.
         label_values: Source value to label name, where the column carries no class names.
         drop_labels: Source values that mark an unlabelled row, with the reason.
+        odd_words: Label that a tagged word gets in training where white space splits it, and only
+            its first part is read, as XTREME does (R10); without it words are taken whole.
         where: Row filter by prefix.
         strip: Strip white space from texts (Tatoeba rows keep their newline on the Hub).
+        pool: Data set whose candidates, those of all its languages, are ranked for each query of
+            answer retrieval; default: this one.
         rows: Known row counts per language and canonical split, before anything is dropped or
             held out; what a language does not say itself stands under ``*``. Gold pairs for
             sentence retrieval.
@@ -279,9 +357,11 @@ class DatasetRow(Row):
     title: str
     format: Format
     source: Source
-    layout: Literal["parquet", "lines", "ccg", "bucc"] = "parquet"
+    layout: Literal[
+        "parquet", "lines", "ccg", "conllu", "bucc", "comparable", "lareqa", "squad", "mewslix"
+    ] = "parquet"
     languages: Annotated[dict[Name, PlainName], BeforeValidator(_language_codes)]
-    splits: dict[Split, PlainName]
+    splits: dict[Split, FileName]
     only: dict[Split, tuple[Name, ...]] = {}
     holdout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     fields: dict[str, FieldSource]
@@ -289,8 +369,10 @@ class DatasetRow(Row):
     labels_file: PlainName | None = None
     label_values: dict[Text, Text] = {}
     drop_labels: dict[Text, Text] = {}
+    odd_words: Text | None = None
     where: PrefixFilter | None = None
     strip: bool = False
+    pool: Name | None = None
     rows: dict[Text, dict[Split, PositiveInt]] = {}
     licence: str
     notes: str = ""
@@ -319,6 +401,13 @@ class DatasetRow(Row):
             return self.source.config.replace("{code}", code)
         return code
 
+    def source_of(self, language: str) -> HubSource | UrlSource | FileSource | ToySource:
+        """Where the bytes of one language come from."""
+        if isinstance(self.source, UdSource):
+            splits = self.splits_of(language)
+            return self.source.files(language, self.languages[language], splits)
+        return self.source
+
     def reading(self, language: str) -> dict[str, Any]:
         """What decides how a language's source files become canonical rows, as JSON values."""
         read = self.model_dump(mode="json", include=_READING)
@@ -334,6 +423,10 @@ class DatasetRow(Row):
         for name in sorted(given - required - optional):
             hint = nearest(name, required | optional)
             raise ValueError(f"fields: a {self.format} data set has no field {name!r}. {hint}")
+        if (self.format == "answer_retrieval") != (self.layout in RANKED):
+            raise ValueError(f"layout: {self.layout!r} is no layout of {self.format}")
+        if self.format == "answer_retrieval" and self.fields:
+            raise ValueError("fields: the layouts of answer_retrieval have fixed ones: expected {}")
         if missing := sorted(required - given):
             raise ValueError(f"fields of a {self.format} data set are missing: {missing}")
         for field in self.fields.values():
@@ -350,6 +443,9 @@ class DatasetRow(Row):
             raise ValueError(f"labels: {min(repeated)!r} stands there twice")
         if labels:
             _refer("label_values", self.label_values.values(), labels)
+            _refer("odd_words", filter(None, [self.odd_words]), labels)
+        if self.odd_words and self.format != "token_classification":
+            raise ValueError(f"odd_words: a {self.format} data set has no words")
         return self
 
     @model_validator(mode="after")
@@ -366,6 +462,28 @@ class DatasetRow(Row):
             raise ValueError(
                 "holdout makes a dev set from train: expected a train and no dev split"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _check_treebanks(self) -> DatasetRow:
+        if not isinstance(self.source, UdSource):
+            return self
+        treebanks = self.source.treebanks
+        _refer("source.treebanks", treebanks, self.languages)
+        _refer("source.releases", self.source.releases, self.languages)
+        for language in self.languages:
+            have = {split for split, names in treebanks.get(language, {}).items() if names}
+            if have != (need := self.splits_of(language).keys()):
+                raise ValueError(
+                    f"source.treebanks.{language}: expected treebanks with {', '.join(need)}; "
+                    f"found some with {', '.join(sorted(have)) or 'nothing'}"
+                )
+        if known := self.source.sha256:
+            sources = (
+                self.source.files(code, name, self.splits_of(code))
+                for code, name in self.languages.items()
+            )
+            _refer("source.sha256", known, [file for source in sources for file in source.urls])
         return self
 
 
@@ -414,7 +532,8 @@ class TargetRow(Row):
         train: Tasks to fine-tune on, one after the other (XCOPA: SIQa, then COPA); empty where
             the intermediate encoder is used as it is (retrieval).
         dataset: The data set whose test split is predicted.
-        metric: Main metric: accuracy, seqeval_f1, squad_f1, mlqa_f1, bucc_f1, tatoeba_accuracy.
+        metric: Main metric: accuracy, seqeval_f1, squad_f1, squad_v2_f1, mlqa_f1, bucc_f1,
+            tatoeba_accuracy.
         group: XTREME's group of the target.
         benchmark: Benchmarks that contain it.
         languages: Languages of the target; default: all of its data set.

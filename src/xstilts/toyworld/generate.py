@@ -232,6 +232,17 @@ def _say_ner(event: Event, speaker: Speaker, _: Dice) -> Row:
     return {"tokens": [word.text for word in words], "tags": tags}
 
 
+def _think_comparable(dice: Dice, index: int) -> tuple[Event, int]:
+    return stories.sentence(dice), index % 3
+
+
+def _say_comparable(meaning: tuple[Event, int], speaker: Speaker, dice: Dice) -> Row:
+    """A third of the sentences stands on both sides, a third on either side alone."""
+    event, sides = meaning
+    row = _say_parallel(event, speaker, dice)
+    return row | ({}, {"source": None}, {"target": None})[sides]
+
+
 def _say_parallel(event: Event, speaker: Speaker, _: Dice) -> Row:
     return {
         "source": text_of(speaker.say(event)),
@@ -253,6 +264,9 @@ KINDS: dict[str, Kind] = {
     "pos": Kind(_TAGGED, _think_pos, _say_pos, PARTS_OF_SPEECH),
     "ner": Kind(_TAGGED, _think_news, _say_ner, ENTITY_TAGS),
     "parallel": Kind(("id", "source", "target"), _think_sentence, _say_parallel, distinct=True),
+    "comparable": Kind(
+        ("id", "source", "target"), _think_comparable, _say_comparable, distinct=True
+    ),
 }
 LABELS: dict[str, tuple[str, ...]] = {name: kind.labels for name, kind in KINDS.items()}
 """Names of the labels of each kind, in the order of their ids; empty where it has none."""

@@ -40,6 +40,8 @@ class TrainTask:
         batches: Units of its k-th step.
         lengths: Longest row of every training unit, in sub-words: [units].
         rows: Rows of every training unit: [units].
+        group: Units that go through the model together, because their loss is of all of them;
+            None where a batch may be cut anywhere.
     """
 
     name: str
@@ -49,6 +51,7 @@ class TrainTask:
     batches: ShuffledBatches | LanguageBatches
     lengths: NDArray[np.int64]
     rows: NDArray[np.int64]
+    group: int | None = None
 
 
 @dataclass
@@ -158,10 +161,9 @@ class _Loop:
         torch.manual_seed(_mix(self.seed, counters.step))
         rng = np.random.default_rng([self.seed, 2, counters.step])
         ids = task.batches[counters.done[index]]
-        budget = self.settings.micro_batch_tokens
         parts = [
             task.format.collate(task.train, part, rng)
-            for part in micro_batches(ids, task.lengths, task.rows, budget)
+            for part in self._parts(task, ids, task.lengths, task.rows)
         ]
         self.model.train()
         total = self._backward(task, parts)
@@ -177,6 +179,18 @@ class _Loop:
         counters.done[index] += 1
         counters.tokens += int(sum(part["attention_mask"].sum() for part in parts))
         return total
+
+    def _parts(
+        self,
+        task: TrainTask,
+        ids: NDArray[np.int64],
+        lengths: NDArray[np.int64],
+        rows: NDArray[np.int64],
+    ) -> list[NDArray[np.int64]]:
+        """Parts of a batch that go through the model one after the other."""
+        if task.group is not None:
+            return np.split(ids, range(task.group, len(ids), task.group))
+        return micro_batches(ids, lengths, rows, self.settings.micro_batch_tokens)
 
     def _backward(self, task: TrainTask, parts: list[Arrays]) -> float:
         """Gradients of the mean loss over the whole batch, however it is cut; that loss."""
@@ -232,7 +246,7 @@ class _Loop:
         lengths, rows = task.format.unit_lengths(task.dev), task.format.unit_rows(task.dev)
         ids = _first_units(task.dev, len(lengths), self.settings.evaluate_examples)
         sums = torch.zeros(2, dtype=torch.float64)
-        for part in micro_batches(ids, lengths, rows, self.settings.micro_batch_tokens):
+        for part in self._parts(task, ids, lengths, rows):
             batch = self._to_device(task.format.collate(task.dev, part, np.random.default_rng(0)))
             with self._autocast():
                 outputs = self.model(batch, task.name)

@@ -32,6 +32,10 @@ class Training(Strict):
         select: Which weights are published: the best on dev, or the last.
         micro_batch_tokens: Most tokens, padding included, in one forward pass; a batch above it
             is accumulated.
+        negatives: Pairs of a batch among which a query of a retrieval task has to find its own
+            candidate; null for the whole batch. So many go through the model at once, whatever
+            ``micro_batch_tokens`` says. XTREME-R has 4 of 16 for LAReQA, 64 of 256 (mBERT) or 8 of
+            32 (XLM-R Large) for Mewsli-X. Other tasks have no use for it.
         precision: Computation in 32-bit floats or bfloat16 autocast.
         threads: CPU threads; more of them change the order of sums and so the bytes.
     """
@@ -51,5 +55,6 @@ class Training(Strict):
     patience: Positive | None = 30
     select: Literal["best", "last"] = "best"
     micro_batch_tokens: Positive = 8192
+    negatives: Positive | None = None
     precision: Literal["fp32", "bf16"] = "fp32"
     threads: Positive = 1

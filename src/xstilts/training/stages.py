@@ -110,7 +110,15 @@ def _task(entry: Mapping[str, Any], settings: Training, seed: int, index: int) -
         batches=ShuffledBatches(lengths, settings.batch_size, [seed, 4, index]),
         lengths=lengths,
         rows=format_.unit_rows(train_store),
+        group=_group(entry["format"], settings),
     )
+
+
+def _group(format_name: str, settings: Training) -> int | None:
+    """Units whose loss is of all of them: the pairs that are each other's negatives."""
+    if format_name != "answer_retrieval":
+        return None
+    return min(settings.negatives or settings.batch_size, settings.batch_size)
 
 
 def _dev(name: str, folders: Sequence[Path], settings: Training) -> TokenStore | None:

@@ -26,9 +26,13 @@ def token_f1(prediction: str, answer: str) -> float:
 
 
 def statistics(
-    predictions: Sequence[str], gold: Sequence[Sequence[str]], normalise: Callable[[str], str]
+    predictions: Sequence[str | None],
+    gold: Sequence[Sequence[str]],
+    normalise: Callable[[str], str],
 ) -> Statistics:
     """Statistics [questions, 3]: F1 and exact match (0 to 1) of the best gold answer, and 1.
+
+    A question without prediction (None) scores 0, also where the empty answer would match (R30).
 
     Raises:
         InputError: If a question has no gold answer.
@@ -37,6 +41,9 @@ def statistics(
     for row, (prediction, answers) in enumerate(zip(predictions, gold, strict=True)):
         if not answers:
             raise InputError(f"question {row}", "has no gold answer", expected="at least one")
+        if prediction is None:
+            rows[row, :2] = 0.0
+            continue
         found, wanted = normalise(prediction), [normalise(answer) for answer in answers]
         rows[row, 0] = max(token_f1(found, answer) for answer in wanted)
         rows[row, 1] = found in wanted

@@ -46,7 +46,7 @@ def normalise(text: str, language: str) -> str:
 
 
 def statistics(
-    predictions: Sequence[str], gold: Sequence[Sequence[str]], language: str
+    predictions: Sequence[str | None], gold: Sequence[Sequence[str]], language: str
 ) -> Statistics:
     """Statistics [questions, 3].
 

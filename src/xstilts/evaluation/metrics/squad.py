@@ -23,7 +23,7 @@ def normalise(text: str) -> str:
 
 
 def statistics(
-    predictions: Sequence[str], gold: Sequence[Sequence[str]], language: str = ""
+    predictions: Sequence[str | None], gold: Sequence[Sequence[str]], language: str = ""
 ) -> Statistics:
     """Statistics [questions, 3]; the language changes nothing."""
     return answers.statistics(predictions, gold, normalise)

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from xstilts.artifacts.manifest import check_file
 from xstilts.data.tables import read_rows
-from xstilts.data.token_store import TokenStore, read_store
+from xstilts.data.token_store import read_store
 from xstilts.evaluation.mining import Mined, Pool, best_threshold, mine, nearest_rows
-from xstilts.formats.sentence_retrieval.head import pool
-from xstilts.runtime import runtime
-from xstilts.training.batches import micro_batches
+from xstilts.formats.sentence_retrieval.vectors import Vectors, all_layers, embed
 from xstilts.training.model import Model
 
 Lines = list[dict[str, Any]]
@@ -24,34 +22,68 @@ Lines = list[dict[str, Any]]
 def retrieve(model: Model, spec: Mapping[str, Any], index: int, device: torch.device) -> Lines:
     """Prediction lines of one language.
 
-    Tatoeba: for every English sentence the nearest foreign one (R32, R33). BUCC: pairs mined from
-    the test pools whose score reaches the threshold that is best on the dev pairs (R38-R41).
+    Tatoeba: for every English sentence the nearest foreign one (R32, R33), and what each hidden
+    state would have found. BUCC: pairs mined from the test pools whose score reaches the threshold
+    that is best on the dev pairs (R38-R41).
 
     Args:
         model: The encoder.
-        spec: The evaluation's spec; `decode` holds `layer` and `pooling`.
+        spec: The evaluation's spec; `decode` holds `pooling` and `layer`, a number or `dev`: the
+            one that the artifact `inputs.layer` has chosen.
         index: Number of the language.
         device: Where the model is.
     """
+    layer = chosen_layer(spec)
     tokens = Path(spec["inputs"]["tokens"][index])
     prepared = Path(spec["inputs"]["prepared"][index])
+    layers = [layer] if spec["metric"] == "bucc_f1" else all_layers(model)
 
-    def side(split: str, name: str) -> Pool:
-        table = read_rows(prepared, f"{split}.{name}.parquet")
-        store = read_store(tokens, f"{split}.{name}")
-        vectors = embed(model, store, spec["decode"], device)
-        return Pool(table["id"].to_pylist(), table["text"].to_pylist(), vectors)
+    def vectors(part: str) -> Vectors:
+        return embed(model, read_store(tokens, part), layers, spec["decode"]["pooling"], device)
 
-    source, target = side("test", "source"), side("test", "target")
     if spec["metric"] == "bucc_f1":
-        dev = mine(side("dev", "source"), side("dev", "target"))
-        gold = read_rows(prepared, "dev.gold.parquet")
-        ids = zip(gold["source_id"].to_pylist(), gold["target_id"].to_pylist(), strict=True)
-        found = mine(source, target).at_least(best_threshold(dev, set(ids)))
-        return _pair_lines(found)
-    rows = nearest_rows(target.vectors, source.vectors).row[:, 0]
+        pools = {
+            part: read_pool(prepared, part, vectors(part)[0])
+            for part in ("dev.source", "dev.target", "test.source", "test.target")
+        }
+        dev = mine(pools["dev.source"], pools["dev.target"])
+        threshold = best_threshold(dev, gold_pairs(prepared, "dev"))
+        found = mine(pools["test.source"], pools["test.target"])
+        return _pair_lines(found.at_least(threshold))
+    return _nearest(prepared, layer, vectors("test.source"), vectors("test.target"))
+
+
+def chosen_layer(spec: Mapping[str, Any]) -> int:
+    """The hidden state of an evaluation: the study's, or the one that the dev pairs have chosen."""
+    layer = spec["decode"]["layer"]
+    if layer == "dev":
+        path = check_file(Path(spec["inputs"]["layer"]), "layers.json")
+        layer = json.loads(path.read_text(encoding="utf-8"))["layer"]
+    return int(layer)
+
+
+def read_pool(prepared: Path, part: str, vectors: Vectors) -> Pool:
+    """One side of a split with its sentences' vectors [sentences, hidden]."""
+    table = read_rows(prepared, f"{part}.parquet")
+    return Pool(table["id"].to_pylist(), table["text"].to_pylist(), vectors)
+
+
+def gold_pairs(prepared: Path, split: str) -> set[tuple[str, str]]:
+    """Gold pairs of a split: (source id, target id)."""
+    gold = read_rows(prepared, f"{split}.gold.parquet")
+    return set(zip(gold["source_id"].to_pylist(), gold["target_id"].to_pylist(), strict=True))
+
+
+def _nearest(prepared: Path, layer: int, source: Vectors, target: Vectors) -> Lines:
+    ids = read_rows(prepared, "test.source.parquet", ["id"])["id"].to_pylist()
+    queries = read_rows(prepared, "test.target.parquet", ["id"])["id"].to_pylist()
+    by_layer = [
+        [ids[row] for row in nearest_rows(english, foreign).row[:, 0]]
+        for foreign, english in zip(source, target, strict=True)
+    ]
     return [
-        {"id": target.ids[query], "prediction": source.ids[row]} for query, row in enumerate(rows)
+        {"id": query, "prediction": found[layer], "layers": list(found)}
+        for query, found in zip(queries, zip(*by_layer, strict=True), strict=True)
     ]
 
 
@@ -60,27 +92,3 @@ def _pair_lines(mined: Mined) -> Lines:
         {"source_id": source, "target_id": target, "score": float(score)}
         for (source, target), score in zip(mined.pairs, mined.score, strict=True)
     ]
-
-
-@torch.inference_mode()
-def embed(
-    model: Model, store: TokenStore, decode: Mapping[str, Any], device: torch.device
-) -> NDArray[np.float32]:
-    """Sentence vectors [sentences, hidden] from one hidden state.
-
-    Args:
-        model: The encoder.
-        store: The sentences' sub-words.
-        decode: `layer` (0 = embeddings) and `pooling`.
-        device: Where the model is.
-    """
-    encoder, lengths = model.encoder, store.lengths
-    vectors = np.empty((store.sequences, encoder.config.hidden_size), dtype=np.float32)
-    everything, one = np.arange(store.sequences), np.ones(store.sequences, dtype=np.int64)
-    for part in micro_batches(everything, lengths, one, runtime().eval_batch_tokens):
-        arrays = store.padded(part)
-        batch = {name: torch.from_numpy(array).to(device) for name, array in arrays.items()}
-        states = encoder(**batch, output_hidden_states=True).hidden_states
-        hidden = states[decode["layer"]].float()
-        vectors[part] = pool(hidden, batch["attention_mask"], decode["pooling"]).cpu().numpy()
-    return vectors

@@ -1,0 +1,1 @@
+"""Retrieval of answers and entities from a pool of candidates."""
