@@ -126,6 +126,9 @@ def _parser() -> argparse.ArgumentParser:
         metavar="[TARGET=]RECIPE",
         help="recipe of one target, or of all; default: the best on English dev data",
     )
+    submit.add_argument(
+        "--partial", action="store_true", help="although targets or languages are missing"
+    )
     submit.add_argument("--model", help="the model, if the study has several")
     submit.add_argument("--seed", type=int, help="default: the best on dev of the recipe's seeds")
     submit.set_defaults(run=_submit)
@@ -171,9 +174,11 @@ def _submit(options: argparse.Namespace) -> None:
     recipes = {target or "*": recipe for target, _, recipe in named}
     session = Session.of_file(options.study, root=Path.cwd())
     wish = Wish(recipes, options.model, options.seed)
-    for cell in submit(session, options.out, wish, options.benchmark):
-        dev = "named" if cell.dev is None else f"dev {cell.dev:.3f}"
+    chosen, report = submit(session, options.out, wish, options.benchmark, partial=options.partial)
+    for cell in chosen:
+        dev = "no dev data" if cell.dev is None else f"dev {cell.dev:.3f}"
         print(f"{cell.target:<12} {cell.model}  {cell.recipe}  seed {cell.seed}  {dev}")
+    print(f"\n{report.table()}")
 
 
 def _score(options: argparse.Namespace) -> None:

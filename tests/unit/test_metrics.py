@@ -62,6 +62,15 @@ def test_span_f1_is_micro_averaged_and_token_accuracy_stands_beside_it():
     }
 
 
+def test_spans_end_with_their_sentence_and_sentences_may_be_empty():
+    statistics = METRICS["seqeval_f1"].statistics
+    sentences = [[], ["NOUN"], ["NOUN"], []]
+    assert statistics(sentences, sentences, "en").tolist() == [[0] * 5, [1] * 5, [1] * 5, [0] * 5]
+    assert statistics([], [], "en").shape == (0, 5)
+    with pytest.raises(ValueError, match="different numbers of tags"):
+        statistics([["NOUN"]], [["NOUN", "NOUN"]], "en")
+
+
 def test_no_span_at_all_scores_zero():
     assert values("seqeval_f1", [["O"]], [["O"]])["f1"] == 0.0
 

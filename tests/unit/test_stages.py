@@ -157,7 +157,7 @@ def test_the_command_line_ends_with_75_on_sigterm(results):
     """The real thing: a process of the package, stopped from outside while it trains."""
     spec = training_spec(*RECIPES["sequence_classification"], max_steps=2000, evaluate_every=500)
     settings = json.dumps({"log_seconds": 0.001})
-    call = [sys.executable, "-m", "xstilts.cli", "finetune", "--out", str(OUT)]
+    call = [sys.executable, "-m", "xstilts.cli", "stage", "finetune", "--out", str(OUT)]
     source = str(Path(__file__).parents[2] / "src")
     child = subprocess.Popen(
         [*call, "--spec", json.dumps(spec)],

@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 from xstilts.artifacts.publish import publishing
 from xstilts.errors import InputError
 from xstilts.evaluation import score
+from xstilts.evaluation.benchmark import score_tree
 from xstilts.evaluation.submit import Wish, sorted_lines, submit
 from xstilts.plan import Job
 from xstilts.session import Session
@@ -139,7 +141,7 @@ def _gold(row: dict[str, Any], labels: list[str]) -> Any:
 
 
 def test_the_best_recipe_on_dev_and_its_best_seed(session: Session, tmp_path: Path) -> None:
-    chosen = submit(session, tmp_path / "out", Wish({}), "xtreme")
+    chosen, _ = submit(session, tmp_path / "out", Wish({}), "xtreme", partial=True)
     assert {cell.target for cell in chosen} == set(STUDY["targets"])
     assert {(cell.recipe, cell.seed) for cell in chosen} == {("mnli", 2)}
     assert {cell.target: cell.dev for cell in chosen}["xnli"] == 0.9
@@ -149,7 +151,8 @@ def test_the_best_recipe_on_dev_and_its_best_seed(session: Session, tmp_path: Pa
 
 def test_named_recipes_and_seeds(session: Session, tmp_path: Path) -> None:
     wish = Wish({"*": "mnli", "tatoeba": "none", "xnli": "none"}, seed=2)
-    chosen = {cell.target: cell for cell in submit(session, tmp_path / "o", wish, "xtreme")}
+    cells, _ = submit(session, tmp_path / "o", wish, "xtreme", partial=True)
+    chosen = {cell.target: cell for cell in cells}
     assert (chosen["xnli"].recipe, chosen["xnli"].seed) == ("none", 2)
     # Nothing random happens before retrieval without intermediate training: one seed is all.
     assert (chosen["tatoeba"].recipe, chosen["tatoeba"].seed) == ("none", 1)
@@ -169,7 +172,7 @@ def test_a_wish_that_the_study_does_not_know(
     session: Session, tmp_path: Path, wish: Wish, message: str
 ) -> None:
     with pytest.raises(InputError, match=message):
-        submit(session, tmp_path / "out", wish, "xtreme")
+        submit(session, tmp_path / "out", wish, "xtreme", partial=True)
     assert not (tmp_path / "out").exists()
 
 
@@ -177,19 +180,27 @@ def test_without_dev_data_a_recipe_is_to_be_named(session: Session, tmp_path: Pa
     fixed = STUDY | {"evaluation": {"retrieval": {"layer": 8}}}
     other = Session.of_config(fixed, "small.yaml", tmp_path, main=False)
     with pytest.raises(InputError, match=r"tatoeba: has no dev data.*--recipe tatoeba=RECIPE"):
-        submit(other, tmp_path / "out", Wish({"bucc2018": "none"}), "xtreme")
-    submit(other, tmp_path / "out", Wish({"bucc2018": "none", "tatoeba": "mnli"}), "xtreme")
+        submit(other, tmp_path / "out", Wish({"bucc2018": "none"}), "xtreme", partial=True)
+    submit(
+        other,
+        tmp_path / "out",
+        Wish({"bucc2018": "none", "tatoeba": "mnli"}),
+        "xtreme",
+        partial=True,
+    )
 
 
 def test_what_is_not_finished_is_named(session: Session, tmp_path: Path) -> None:
     (session.results / "predictions/xlm-roberta-base/mnli/seed-2/panx/manifest.json").unlink()
     with pytest.raises(InputError, match=r"mnli/seed-2/panx: the run is not finished"):
-        submit(session, tmp_path / "out", Wish({}), "xtreme")
+        submit(session, tmp_path / "out", Wish({}), "xtreme", partial=True)
     (tmp_path / "out").mkdir()
     with pytest.raises(InputError, match="is there already"):
-        submit(session, tmp_path / "out", Wish({}), "xtreme")
-    with pytest.raises(InputError, match=r"no target of 'xtreme-s'"):
-        submit(session, tmp_path / "other", Wish({}), "xtreme-s")
+        submit(session, tmp_path / "out", Wish({}), "xtreme", partial=True)
+    with pytest.raises(
+        InputError, match=r"targets that are not in the study: udpos, tydiqa\. .*par"
+    ):
+        submit(session, tmp_path / "other", Wish({}), "xtreme")
 
 
 # ---- the files
@@ -207,7 +218,7 @@ def test_the_english_side_of_tatoeba_is_sorted_as_xtreme_sorts_it(shared: Path) 
 
 def test_the_forms_of_the_files(session: Session, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    submit(session, out, Wish({}), "xtreme")
+    submit(session, out, Wish({}), "xtreme", partial=True)
     for kind in ("predictions", "labels"):
         folder = out / kind
         assert len((folder / "xnli" / "test-de.tsv").read_text().splitlines()) == ROWS
@@ -220,3 +231,30 @@ def test_the_forms_of_the_files(session: Session, tmp_path: Path) -> None:
     assert list(predicted) == [f"de-{number}" for number in range(ROWS)]
     gold = json.loads((out / "labels/mlqa/test-en.json").read_text())
     assert len(gold["data"][0]["paragraphs"]) == ROWS
+
+
+def test_the_round_trip_gives_the_runs_own_scores(session: Session, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    chosen, report = submit(session, out, Wish({}), "xtreme", partial=True)
+    for cell in chosen:
+        scores = session.results / cell.predictions.replace("predictions", "scores", 1)
+        for row in json.loads((scores / "scores.json").read_text())["rows"]:
+            found = report.values[cell.target][row["language"]][row["metric"]]
+            assert found == pytest.approx(row["value"], abs=1e-9)
+    again = score_tree(out / "predictions", out / "labels", partial=True)
+    assert again.values == report.values
+
+
+def test_a_score_that_the_files_do_not_give_back_is_an_error(
+    session: Session, tmp_path: Path
+) -> None:
+    folder = session.results / "scores/xlm-roberta-base/mnli/seed-2/xnli"
+    content = json.loads((folder / "scores.json").read_text())
+    content["rows"][0]["value"] += 1
+    spec = session.plan.jobs["scores/xlm-roberta-base/mnli/seed-2/xnli"].spec
+    shutil.rmtree(folder)
+    with publishing(Path("scores/xlm-roberta-base/mnli/seed-2/xnli"), spec) as draft:
+        (draft.folder / "scores.json").write_text(json.dumps(content))
+    with pytest.raises(InputError, match="the written files have another score than the run"):
+        submit(session, tmp_path / "out", Wish({}), "xtreme", partial=True)
+    assert not (tmp_path / "out").exists()

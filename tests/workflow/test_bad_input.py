@@ -366,9 +366,9 @@ def test_lock_names_a_broken_file(bare: Copy) -> None:
 
 def test_a_stage_names_a_wrong_spec(bare: Copy) -> None:
     for spec, part in (("{", "is no JSON"), ('{"stage": "score"}', "is of another stage")):
-        said = bare.run("xstilts", "prepare", "--out", "x", "--spec", spec, fails=True)
+        said = bare.run("xstilts", "stage", "prepare", "--out", "x", "--spec", spec, fails=True)
         _says(bare, said, "--spec", part)
     said = bare.run(
-        "xstilts", "prepare", "--out", "../x", "--spec", '{"stage": "prepare"}', fails=True
+        "xstilts", "stage", "prepare", "--out", "../x", "--spec", '{"stage": "prepare"}', fails=True
     )
     _says(bare, said, "--out", "leaves the results folder", "../x")

@@ -61,9 +61,12 @@ class Paragraph:
 
     def answer(self, question: Question) -> str | None:
         """The sentence in which the answer begins; None if it begins between sentences."""
-        spans = (span for span in self.sentences if span[0] <= question.start < span[1])
-        span = next(spans, None)
+        span = _holding(self.sentences, question.start)
         return None if span is None else self.text[slice(*span)]
+
+
+def _holding(sentences: Iterable[Span], place: int) -> Span | None:
+    return next((span for span in sentences if span[0] <= place < span[1]), None)
 
 
 # ---- LAReQA's files
@@ -138,6 +141,10 @@ def _paragraph(number: int, context: _Context, where: str, notes: Counter[str]) 
     questions = []
     for asked in context.qas:
         answers = [(answer.text, answer.answer_start) for answer in asked.answers]
+        if answers and _holding(context.sentence_breaks, answers[0][1]) is None:
+            # Skipped as in XTREME-R, where no start is repaired.
+            questions.append(Question(asked.id, asked.question.strip(), answers[0][1]))
+            continue
         place = f"{where}: question {asked.id!r}"
         questions.append(_question(asked.id, asked.question, text, answers, notes, place))
     return Paragraph(number, text, list(context.sentence_breaks), questions)

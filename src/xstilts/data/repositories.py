@@ -57,7 +57,7 @@ class Repository:
         """Names of its configurations."""
         from datasets import get_dataset_config_names
 
-        return list(self._ask(lambda: get_dataset_config_names(str(self.root))))
+        return list(self._ask(lambda: get_dataset_config_names(str(self.root.resolve()))))
 
     def data_files(self, config: str) -> dict[str, list[str]]:
         """Paths of a configuration's files by split, in the order in which they are read."""
@@ -70,7 +70,7 @@ class Repository:
             )
         with TemporaryDirectory(prefix="xstilts-") as cache:
             builder = self._ask(
-                lambda: load_dataset_builder(str(self.root), config, cache_dir=cache)
+                lambda: load_dataset_builder(str(self.root.resolve()), config, cache_dir=cache)
             )
         return {
             str(split): [self._path(file) for file in files]

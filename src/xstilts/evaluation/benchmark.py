@@ -52,7 +52,6 @@ class _Row:
         target: The registry's target that has its metric, group, languages and labels.
         languages: Languages beside the target's.
         labels: Labels beside those of the target's data.
-        metric: The metric, for a task that is no target of the registry; its group is retrieval.
         groups: Groups beside the target's.
         optional: Whether groups are complete without it.
     """
@@ -62,7 +61,6 @@ class _Row:
     target: str | None = None
     languages: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
-    metric: str | None = None
     groups: tuple[str, ...] = ()
     optional: bool = False
 
@@ -89,13 +87,8 @@ _ROWS: dict[str, tuple[_Row, ...]] = {
         _Row("udpos", tree.TAGS, languages=("lt", "pl", "ro", "uk", "wo"), labels=_UDPOS),
         _Row("tatoeba", tree.NUMBERS, languages=("az", "lt", "pl", "ro", "uk")),
         _Row("xcopa", tree.CHOICES, groups=("multi_choice",)),
-        _Row("lareqa", tree.RANKINGS, optional=True),
-        _Row(
-            "mewslix",
-            tree.RANKINGS,
-            metric="mewslix_mrr",
-            languages=("ar", "de", "en", "es", "fa", "ja", "pl", "ro", "ta", "tr", "uk"),
-        ),
+        _Row("lareqa", tree.RANKINGS, "lareqa_dual", optional=True),
+        _Row("mewslix", tree.RANKINGS),
         _Row("xquad", tree.ANSWERS, languages=("ro",)),
         _Row("mlqa", tree.ANSWERS),
         _Row("tydiqa", tree.ANSWERS),
@@ -110,6 +103,7 @@ class Task:
 
     Attributes:
         name: Its folder in the tree.
+        target: The registry's target.
         kind: What its files are.
         metric: What scores a language.
         groups: The groups whose mean it is part of.
@@ -119,6 +113,7 @@ class Task:
     """
 
     name: str
+    target: str
     kind: tree.FileKind
     metric: Metric
     groups: tuple[str, ...]
@@ -155,18 +150,16 @@ def tasks_of(benchmark: str) -> tuple[Task, ...]:
 
 
 def _task(row: _Row) -> Task:
-    if row.metric is not None:
-        metric, groups = metric_named(row.metric), ("retrieval",)
-        return Task(row.name, row.kind, metric, groups, row.languages)
     registry = load_registry()
     target = registry.targets[row.target or row.name]
     data = registry.datasets[target.dataset]
     return Task(
         row.name,
+        target.name,
         row.kind,
         metric_named(target.metric),
         (target.group, *row.groups),
-        (*(target.languages or data.languages), *row.languages),
+        tuple(dict.fromkeys([*(target.languages or data.languages), *row.languages])),
         (*(data.labels or ()), *row.labels),
         row.optional,
     )

@@ -17,8 +17,13 @@ from typing import Any
 from xstilts.artifacts.manifest import MANIFEST, check_file, read_manifest, sha256_file
 from xstilts.data.tables import read_rows
 from xstilts.errors import InputError, nearest
+from xstilts.evaluation import tree
 from xstilts.evaluation.aligned import Aligned, align
+from xstilts.evaluation.benchmark import Report, Task, Values, score_tree, tasks_of
+from xstilts.evaluation.metrics.ranking import TOP
 from xstilts.evaluation.metrics.table import metric_named
+from xstilts.evaluation.score import SCORES
+from xstilts.evaluation.tree import FileKind
 from xstilts.plan import Job
 from xstilts.session import Session
 
@@ -58,39 +63,75 @@ class Chosen:
     manifest: str
 
 
-def submit(session: Session, out: Path, wish: Wish, benchmark: str) -> list[Chosen]:
-    """Write `predictions/`, `labels/` and `submission.json` of a finished run.
+def submit(
+    session: Session, out: Path, wish: Wish, benchmark: str, *, partial: bool = False
+) -> tuple[list[Chosen], Report]:
+    """Write `predictions/`, `labels/` and `submission.json` of a finished run, and check them.
 
     Args:
         session: The study.
         out: A new folder.
         wish: What the user names.
-        benchmark: Targets of this benchmark are written: `xtreme` or `xtreme-r`.
+        benchmark: `xtreme` or `xtreme-r`.
+        partial: Go on although tasks or languages of the benchmark are not in the study.
+
+    Returns:
+        The cells, and the scores of the written tree, which are the run's own.
 
     Raises:
-        InputError: If the run is not finished, a choice cannot be made, or the folder is there.
+        InputError: If the run is not finished, a choice cannot be made, the folder is there,
+            something is missing, or the tree's scores are not the run's.
     """
     if out.exists():
         raise InputError(str(out), "is there already", hint="Name a new folder, or remove this one")
-    names = [
-        target.name
-        for target in session.registry.targets.values()
-        if benchmark in target.benchmark and target.name in session.study.targets
-    ]
-    if not names:
-        raise InputError(session.where, f"the study has no target of {benchmark!r}")
-    _check_wish(session, wish, names)
-    chosen = [_choose(session, name, wish) for name in names]
+    tasks = _tasks(session, benchmark, partial)
+    _check_wish(session, wish, list(tasks))
+    chosen = [_choose(session, target, wish) for target in tasks]
     draft = out.with_name(f".{out.name}.tmp")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
     for cell in chosen:
-        _write_target(session, cell, draft)
+        _write_target(session, cell, tasks[cell.target], draft)
+    report = score_tree(draft / "predictions", draft / "labels", benchmark, partial)
+    for cell in chosen:
+        _compare(session.results, cell, report.values[tasks[cell.target].name])
     content: dict[str, Any] = {"study": session.study.study, "benchmark": benchmark}
     content |= {"chosen": [asdict(cell) for cell in chosen]}
     (draft / "submission.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     draft.rename(out)
-    return chosen
+    return chosen, report
+
+
+def _tasks(session: Session, benchmark: str, partial: bool) -> dict[str, Task]:
+    """The benchmark's tasks that the study has, by the name of the target."""
+    tasks = tasks_of(benchmark)
+    found = {task.target: task for task in tasks if task.target in session.study.targets}
+    missing = [task.target for task in tasks if task.target not in found and not task.optional]
+    if not found or (missing and not partial):
+        raise InputError(
+            f"{session.where}: targets",
+            f"{benchmark} has targets that are not in the study: {', '.join(missing)}",
+            hint="Add them, or write what is there with --partial",
+        )
+    return found
+
+
+def _compare(results: Path, cell: Chosen, scored: Mapping[str, Values]) -> None:
+    """The round trip: the tree's scores must be the run's own."""
+    folder = results / cell.predictions.replace("predictions/", "scores/", 1)
+    path = check_file(folder, SCORES)
+    for row in json.loads(path.read_text(encoding="utf-8"))["rows"]:
+        if row["metric"] == _UNCUT:
+            continue
+        found = scored[row["language"]][row["metric"]]
+        if abs(found - row["value"]) > 1e-9:
+            raise InputError(
+                f"{path}: {row['language']}, {row['metric']}",
+                "the written files have another score than the run",
+                expected=str(row["value"]),
+                found=str(found),
+                hint="A label or text of this language does not survive XTREME's file format",
+            )
 
 
 # ---- the choice
@@ -156,6 +197,8 @@ def _cell(session: Session, job: Job) -> Chosen:
     return Chosen(target, model, recipe, number, dev, job.out, digest)
 
 
+#: Full mAP: the files hold the first 20 candidates only.
+_UNCUT = "map"
 _FINISH = "Run snakemake with this study until its tables are there"
 
 
@@ -178,23 +221,19 @@ def _dev_score(results: Path, job: Job) -> float | None:
 # ---- the files
 
 
-def _write_target(session: Session, cell: Chosen, out: Path) -> None:
+def _write_target(session: Session, cell: Chosen, task: Task, out: Path) -> None:
     score = session.plan.jobs[cell.predictions.replace("predictions/", "scores/", 1)].spec
     metric = metric_named(score["metric"])
-    writer, suffix = _WRITERS.get(score["metric"]) or _WRITERS[score["format"]]
+    writer = _WRITERS[task.kind]
+    pool = [session.results / name for name in score["inputs"].get("pool", ())]
     for language, gold in zip(score["languages"], score["inputs"]["gold"], strict=True):
         prepared = session.results / gold
         predictions = session.results / cell.predictions / f"{language}.jsonl"
-        found = writer(align(metric, score["format"], predictions, prepared), prepared)
+        found = writer(align(metric, score["format"], predictions, prepared, pool), prepared)
         for kind, text in zip(("predictions", "labels"), found, strict=True):
-            path = out / kind / folder_of(cell.target) / f"test-{language}.{suffix}"
+            path = task.file(out / kind, language)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8", newline="\n")
-
-
-def folder_of(target: str) -> str:
-    """XTREME's folder of a target: XTREME-R's larger sets lie where XTREME's own do."""
-    return target.removesuffix("_r")
 
 
 Texts = tuple[str, str]
@@ -261,6 +300,14 @@ def _pairs(aligned: Aligned, prepared: Path) -> Texts:
     return predicted, gold
 
 
+def _rankings(aligned: Aligned, prepared: Path) -> Texts:
+    """Mewsli-X and LAReQA: the first 20 candidates of every query."""
+    ids = read_rows(prepared, "test.source.parquet", ["id"])["id"].to_pylist()
+    best = [list(getattr(ranked, "best", ranked))[:TOP] for ranked in aligned.predictions]
+    predicted = json.dumps(dict(zip(ids, best, strict=True)))
+    return predicted, json.dumps(dict(zip(ids, map(sorted, aligned.gold), strict=True)))
+
+
 def _choices(aligned: Aligned, prepared: Path) -> Texts:
     predicted, gold = (
         _lines([json.dumps({"label": value}) for value in values])
@@ -269,12 +316,12 @@ def _choices(aligned: Aligned, prepared: Path) -> Texts:
     return predicted, gold
 
 
-#: Writer and file ending by format, and by metric where a format has two kinds of files.
-_WRITERS: dict[str, tuple[Writer, str]] = {
-    "sequence_classification": (_one_a_line, "tsv"),
-    "multiple_choice": (_choices, "jsonl"),
-    "token_classification": (_tags, "tsv"),
-    "question_answering": (_answers, "json"),
-    "tatoeba_accuracy": (_line_numbers, "tsv"),
-    "bucc_f1": (_pairs, "tsv"),
+_WRITERS: dict[FileKind, Writer] = {
+    tree.LABELS: _one_a_line,
+    tree.CHOICES: _choices,
+    tree.TAGS: _tags,
+    tree.ANSWERS: _answers,
+    tree.NUMBERS: _line_numbers,
+    tree.PAIRS: _pairs,
+    tree.RANKINGS: _rankings,
 }

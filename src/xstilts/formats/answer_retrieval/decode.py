@@ -52,7 +52,8 @@ class Retriever:
         for tokens, prepared in zip(inputs["pool_tokens"], inputs["pool_prepared"], strict=True):
             self.ids += candidate_ids(Path(prepared))
             vectors.append(self._vectors(read_store(Path(tokens), "test.target")))
-        self.vectors = np.concatenate(vectors)
+        # A single pool (Mewsli-X: a million entities) is not copied.
+        self.vectors = np.concatenate(vectors) if len(vectors) > 1 else vectors[0]
 
     def lines(self, index: int) -> Lines:
         """Prediction lines of one language: `id`, `prediction` (the best candidates).
