@@ -1,6 +1,7 @@
 """Whole studies, as a user runs them. Minutes each: marked slow."""
 
 import csv
+import json
 import os
 import subprocess
 import sys
@@ -86,14 +87,43 @@ def test_dev_pairs_choose_the_hidden_state_and_it_is_used(repository: Path) -> N
     assert min(scores.values()) > 50
 
 
+@pytest.fixture(scope="module")
+def slices(repository: Path, shared: Path) -> Path:
+    study = repository / "studies" / "slices.yaml"
+    snakemake(repository, "--configfile", str(study), "--quiet", "all")
+    return study
+
+
+def test_a_submission_scores_as_the_run_did(repository: Path, slices: Path, tmp_path: Path) -> None:
+    """The tree of XTREME-R's targets, written and scored by the commands."""
+    xstilts = str(Path(sys.executable).parent / "xstilts")
+    out = tmp_path / "submission"
+    options = ["--benchmark", "xtreme-r", "--partial", "--recipe", "mnli", "--recipe", "xnli=none"]
+    submit = [xstilts, "submit", str(slices), "--out", str(out), *options]
+    subprocess.run(submit, cwd=repository, check=True)
+    trees = ["--predictions", str(out / "predictions"), "--labels", str(out / "labels")]
+    score = [xstilts, "score", *trees, *options[:3], "--out", str(tmp_path / "scores.json")]
+    subprocess.run(score, cwd=repository, check=True)
+    scores = json.loads((tmp_path / "scores.json").read_text())
+    table = rows(repository / "results" / "slices" / "tables" / "overview.csv")
+    run = {
+        (row["recipe"], row["target"]): row["mean"] for row in table if row["languages"] == "all"
+    }
+    folders = {"panx_r": "panx", "lareqa_dual": "lareqa"}
+    written = json.loads((out / "submission.json").read_text())["chosen"]
+    assert len(written) == 8
+    for cell in written:
+        assert cell["recipe"] == ("none" if cell["target"] == "xnli" else "mnli")
+        found = scores[folders.get(cell["target"], cell["target"])]["avg_metric"]
+        assert found == pytest.approx(float(run[cell["recipe"], cell["target"]]), abs=1e-9)
+
+
 def test_every_slice_of_the_real_data_is_trained_on_and_scored(
-    repository: Path, shared: Path
+    repository: Path, slices: Path
 ) -> None:
     from xstilts.session import Session
 
-    study = repository / "studies" / "slices.yaml"
-    snakemake(repository, "--configfile", str(study), "--quiet", "all")
-    plan = Session.of_file(study, repository).plan
+    plan = Session.of_file(slices, repository).plan
     wanted = {
         (job.out.split("/")[2], job.spec["target"], language)
         for job in plan.of("score")
@@ -102,5 +132,5 @@ def test_every_slice_of_the_real_data_is_trained_on_and_scored(
     table = rows(repository / "results" / "slices" / "tables" / "scores.csv")
     assert {(row["recipe"], row["target"], row["language"]) for row in table} == wanted
     assert len({row["recipe"] for row in table}) == 10
-    assert len({row["target"] for row in table}) == 9
+    assert len({row["target"] for row in table}) == 11
     assert all(0 <= float(row["value"]) <= 100 for row in table)
