@@ -84,7 +84,7 @@ _ROWS: dict[str, tuple[_Row, ...]] = {
     "xtreme-r": (
         _Row("xnli", tree.LABELS),
         _Row("panx", tree.TAGS, "panx_r"),
-        _Row("udpos", tree.TAGS, languages=("lt", "pl", "ro", "uk", "wo"), labels=_UDPOS),
+        _Row("udpos", tree.TAGS, "udpos_r", labels=_UDPOS),
         _Row("tatoeba", tree.NUMBERS, languages=("az", "lt", "pl", "ro", "uk")),
         _Row("xcopa", tree.CHOICES, groups=("multi_choice",)),
         _Row("lareqa", tree.RANKINGS, "lareqa_dual", optional=True),
