@@ -118,7 +118,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     submit.add_argument("study", type=Path, help="the study's YAML file")
     submit.add_argument("--out", required=True, type=Path, help="a new folder")
-    submit.add_argument("--benchmark", choices=("xtreme", "xtreme-r"), default="xtreme")
+    submit.add_argument("--benchmark", default="xtreme", help="xtreme (default) or xtreme-r")
     submit.add_argument(
         "--recipe",
         action="append",
@@ -138,7 +138,7 @@ def _parser() -> argparse.ArgumentParser:
     score.add_argument("--predictions", required=True, type=Path, help="folder with one per task")
     score.add_argument("--labels", required=True, type=Path, help="the same, with the gold")
     score.add_argument("--out", type=Path, help="JSON file for all scores at full precision")
-    score.add_argument("--benchmark", choices=("xtreme", "xtreme-r"), default="xtreme")
+    score.add_argument("--benchmark", default="xtreme", help="xtreme (default) or xtreme-r")
     score.add_argument(
         "--partial", action="store_true", help="score tasks of which languages are missing, too"
     )

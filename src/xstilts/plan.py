@@ -26,6 +26,8 @@ from xstilts.validation import parse
 
 CHECK = "data/check"
 TABLES = "tables"
+#: Candidates that a ranking writes down: XTREME-R looks at no more.
+RANKED = 20
 
 
 @dataclass(frozen=True)
@@ -717,8 +719,9 @@ class _Planner:
         evaluation = self.study.evaluation
         if row.format == "question_answering":
             return self._answer_decoding(model, target)
-        if row.format == "answer_retrieval" and self._head(target, row):
-            return {"top": 20}
+        top = {"top": RANKED} if row.format == "answer_retrieval" else {}
+        if top and self._head(target, row):
+            return top
         if row.format in ("sentence_retrieval", "answer_retrieval"):
             layer = evaluation.retrieval.layer
             if layer is None or (layer == "dev" and row.format == "answer_retrieval"):
@@ -730,7 +733,6 @@ class _Planner:
                     expected=f"0 to {model.layers}",
                     found=str(layer),
                 )
-            top = {"top": 20} if row.format == "answer_retrieval" else {}
             return {"layer": layer, "pooling": evaluation.retrieval.pooling, **top}
         return {}
 

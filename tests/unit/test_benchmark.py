@@ -9,7 +9,7 @@ import pytest
 
 from xstilts.cli import main
 from xstilts.errors import InputError
-from xstilts.evaluation.benchmark import BENCHMARKS, OWN_KEYS, score_tree, tasks_of
+from xstilts.evaluation.benchmark import OWN_KEYS, score_tree, tasks_of
 from xstilts.registry import load_registry
 
 LANGUAGES = {
@@ -86,14 +86,14 @@ def scored(tree: Path, **options):
 # ---- the official numbers
 
 
-@pytest.mark.parametrize("benchmark", BENCHMARKS)
+@pytest.mark.parametrize("benchmark", ["xtreme", "xtreme-r"])
 def test_languages_are_the_official_ones(benchmark):
     found = {task.name: len(set(task.languages)) for task in tasks_of(benchmark)}
     assert found == LANGUAGES[benchmark]
     assert all(len(task.languages) == found[task.name] for task in tasks_of(benchmark))
 
 
-@pytest.mark.parametrize("benchmark", BENCHMARKS)
+@pytest.mark.parametrize("benchmark", ["xtreme", "xtreme-r"])
 def test_no_target_of_the_registry_is_left_out(benchmark):
     targets = load_registry().targets.values()
     wanted = {target.dataset for target in targets if benchmark in target.benchmark}

@@ -94,7 +94,6 @@ _ROWS: dict[str, tuple[_Row, ...]] = {
         _Row("tydiqa", tree.ANSWERS),
     ),
 }
-BENCHMARKS = tuple(_ROWS)
 
 
 @dataclass(frozen=True)

@@ -17,20 +17,6 @@ from numpy.typing import NDArray
 
 from xstilts.evaluation.metrics.metric import Metric, Statistics, f1_values, percent
 
-Span = tuple[str, int, int]
-
-
-def spans(tags: Sequence[str]) -> set[Span]:
-    """Spans ``(type, first, last)`` of a tag sequence, in any of IOB1, IOB2, IOBES or plain tags.
-
-    A tag's mark is its first letter and its type what follows its last hyphen: all of it where
-    there is none. ``O`` and ``.`` mark what belongs to no span.
-    """
-    rules = _Rules.of(set(tags))
-    found = rules.read([tags])
-    ends = np.flatnonzero(found.ends).tolist()
-    return {(rules.types[found.type[end]], int(found.first[end]), end - 1) for end in ends}
-
 
 @dataclass(frozen=True)
 class _Read:
@@ -53,16 +39,17 @@ class _Read:
 class _Rules:
     """What a tag does after another one, for each pair of tags that there is.
 
+    Tags are IOB1, IOB2, IOBES or plain. A tag's mark is its first letter and its type what follows
+    its last hyphen: all of it where there is none. ``O`` and ``.`` mark what belongs to no span.
+
     Attributes:
         index: Index of a tag.
-        types: All types.
         type: Index of a tag's type.
         ends: Whether a span ends between two tags [tags, tags].
         begins: Whether a span begins with the second of two tags [tags, tags].
     """
 
     index: dict[str, int]
-    types: list[str]
     type: NDArray[np.int64]
     ends: NDArray[np.bool_]
     begins: NDArray[np.bool_]
@@ -78,7 +65,6 @@ class _Rules:
         ]
         return cls(
             {tag: number for number, tag in enumerate(known)},
-            types,
             np.array([types.index(name) for name in type_of]),
             np.array([[_ends(*pair) for pair in row] for row in pairs]),
             np.array([[_begins(*pair) for pair in row] for row in pairs]),
