@@ -31,9 +31,10 @@ SETTINGS = {
     "batch_size": 4,
     "max_steps": 12,
     "evaluate_every": 3,
-    "micro_batch_tokens": 24,
+    "micro_batch_tokens": 32,
     "dropout": 0.1,
 }
+MLM = {"exponent": 0.3, "mask": 0.15, "learning_rate": None, "batch_size": 4}
 SPLITS = {"train": 30, "dev": 10, "test": 12}
 
 
@@ -139,7 +140,14 @@ def training_spec(
 ) -> dict[str, Any]:
     """Spec of a training on tasks, each given as name: format; tokens lie in `tokens/<name>`."""
     entries = [
-        {"name": name, "format": format_name, "tokens": [f"tokens/{name}"]}
+        {
+            "name": name,
+            "head": name,
+            "format": format_name,
+            "tokens": [f"tokens/{name}"],
+            "batch_size": settings.get("batch_size", 4),
+            "negatives": settings.get("negatives"),
+        }
         for name, format_name in tasks.items()
     ]
     read = [entry["tokens"][0] for entry in entries] + (mlm or [])
@@ -148,8 +156,8 @@ def training_spec(
         "tasks": entries,
         "settings": SETTINGS | settings,
         "seed": 3,
-        "sampling": "proportional",
-        "mlm": {"share": 0.3, "exponent": 0.3, "mask": 0.15, "tokens": mlm} if mlm else None,
+        "sampling": {"exponent": 1.0, "cap": None},
+        "mlm": {**MLM, "share": 0.3, "tokens": mlm} if mlm else None,
         "heads": {},
         "inputs": {"model": "models/tiny/base", "tokens": read},
     }

@@ -11,6 +11,7 @@ import importlib
 import json
 import os
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,8 @@ STAGES = {
 LIGHT = {"fetch", "prepare", "tokenizer", "tokens", "testset", "check", "score"}
 #: Short stages that tell nothing of their own.
 UNTOLD = {"fetch", "prepare", "tokenizer", "tokens", "testset", "fetch_model"}
+#: Unix time at which this process has to be gone, for the stages that save their state.
+DEADLINE = "XSTILTS_DEADLINE"
 #: Stages that may use the network.
 ONLINE = {"fetch", "fetch_model", "tokenizer"}
 
@@ -150,11 +153,19 @@ def _parser() -> argparse.ArgumentParser:
     stage.add_argument("stage", choices=STAGES, metavar="STAGE", help=", ".join(STAGES))
     stage.add_argument("--out", required=True, type=Path, help="the artifact's folder")
     stage.add_argument("--spec", required=True, help="canonical JSON")
+    stage.add_argument(
+        "--minutes",
+        type=float,
+        default=0.0,
+        help="time limit: a training saves its state before it is over and ends with status 75",
+    )
     stage.set_defaults(run=_stage)
     return parser
 
 
 def _stage(options: argparse.Namespace) -> None:
+    if options.minutes > 0:
+        os.environ[DEADLINE] = str(time.time() + 60 * options.minutes)
     run_stage(options.stage, _spec(options.spec), options.out)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag
+from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from xstilts.errors import InputError
 from xstilts.training.settings import Positive, Share
@@ -59,12 +59,18 @@ class ContinuedMlm(Strict):
         languages: Languages of the text, or all that the data sets have.
         share: Share of the optimiser steps that go to it.
         exponent: Languages are drawn in proportion to their size to this power.
+        mask: Share of the sub-words that is masked (80 % mask token, 10 % random, 10 % kept).
+        learning_rate: Peak learning rate of its steps; null for the recipe's.
+        batch_size: Sequences of one of its steps; null for the recipe's.
     """
 
     corpus: Names
     languages: Languages = "all"
     share: Annotated[float, Field(gt=0, lt=1)] = 0.1
     exponent: Share = 0.3
+    mask: Annotated[float, Field(gt=0, lt=1)] = 0.15
+    learning_rate: Annotated[float, Field(gt=0, lt=1)] | None = None
+    batch_size: Positive | None = None
 
 
 class Recipe(Strict):
@@ -72,15 +78,33 @@ class Recipe(Strict):
 
     Attributes:
         tasks: Tasks trained on, mixed step by step; none for the recipe `none`.
-        sampling: How the task of a step is drawn: in proportion to its size, or uniformly.
+        sampling: How the task of a step is drawn: in proportion to its size, uniformly, or in
+            proportion to size ** (1 / temperature).
+        temperature: That temperature.
+        cap: In all of these, larger tasks count as so large, in training examples (QA: windows).
         mlm: Masked language modelling beside them.
         training: Hyper-parameters that differ for this recipe.
     """
 
     tasks: Annotated[tuple[Name, ...], BeforeValidator(_one_or_many)] = ()
-    sampling: Literal["proportional", "uniform"] = "proportional"
+    sampling: Literal["proportional", "uniform", "temperature"] = "proportional"
+    temperature: Annotated[float, Field(ge=1, allow_inf_nan=False)] | None = None
+    cap: Positive | None = None
     mlm: ContinuedMlm | None = None
     training: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _check_sampling(self) -> Recipe:
+        if (self.sampling == "temperature") != (self.temperature is not None):
+            raise ValueError("`sampling: temperature` and a temperature belong together")
+        return self
+
+    @property
+    def exponent(self) -> float:
+        """Power of a task's size by which it is drawn."""
+        if self.temperature is not None:
+            return 1 / self.temperature
+        return 1.0 if self.sampling == "proportional" else 0.0
 
 
 class TrainingSection(Strict):
@@ -254,6 +278,10 @@ class Study(Strict):
         toyworld: Sizes of synthetic data.
         log_seconds: Seconds between two progress lines of a job.
         save_seconds: Seconds between two saved states of a training.
+        on_collapse: What becomes of a training that learns nothing, after its `restarts`: `fail`
+            stops it with the evidence, `report` goes on and writes the evidence down.
+        processes: Processes of one training, with a GPU each; they decide no more than the order
+            of floating-point sums.
     """
 
     study: Name
@@ -275,6 +303,8 @@ class Study(Strict):
     toyworld: ToyWorld = ToyWorld()
     log_seconds: Annotated[float, Field(gt=0)] = 15.0
     save_seconds: Annotated[float, Field(gt=0)] = 600.0
+    on_collapse: Literal["fail", "report"] = "fail"
+    processes: Positive = 1
 
 
 def load_study(content: Any, where: str) -> Study:

@@ -467,7 +467,12 @@ class _Planner:
             "model": described,
             "seed": settings.seed,
             "settings": training.model_dump(mode="json"),
-            "mlm": {"exponent": settings.exponent, "mask": settings.mask},
+            "mlm": {
+                "exponent": settings.exponent,
+                "mask": settings.mask,
+                "learning_rate": None,
+                "batch_size": training.batch_size,
+            },
             "inputs": {
                 "tokenizer": f"models/{model.name}/tokenizer",
                 "tokens": [self._tokens(model, name, code) for name, code in corpus],
@@ -485,21 +490,58 @@ class _Planner:
 
     # ---- training
 
-    def _task(self, model: ModelRow, row: TaskRow) -> dict[str, Any]:
-        """A task as a training's spec holds it, with the tokens of its data sets."""
+    def _task(
+        self, model: ModelRow, row: TaskRow, stage: str, own: dict[str, Any]
+    ) -> dict[str, Any]:
+        """A task as a training's spec holds it, with the tokens of its data sets.
+
+        Its batches are those of a training on it alone, unless the recipe says otherwise.
+        """
         datasets = [self.registry.datasets[name] for name in row.datasets]
+        alone = self._training(stage, [row.name], own)
+        for data in datasets:
+            self._check_budget(row, data, self._encoding(model, data), alone)
         return {
             "name": row.name,
+            "head": row.head_name,
             "format": datasets[0].format,
             "tokens": [self._tokens(model, data.name, row.language) for data in datasets],
+            "batch_size": alone.batch_size,
+            "negatives": alone.negatives,
         }
 
-    def _mlm(self, model: ModelRow, mlm: ContinuedMlm, key: str) -> dict[str, Any]:
+    def _check_budget(
+        self, task: TaskRow, data: DatasetRow, encoding: Encoding, training: Training
+    ) -> None:
+        """The longest example must fit into what goes through the model at once."""
+        rows = 1
+        if data.format == "answer_retrieval":
+            rows = 2 * min(training.negatives or training.batch_size, training.batch_size)
+        choices = data.fields.get("choices")
+        if isinstance(choices, tuple):
+            rows = len(choices)
+        needed = rows * encoding.max_length
+        if needed > training.micro_batch_tokens:
+            raise InputError(
+                f"{self.where}: training.tasks.{task.name}.micro_batch_tokens",
+                f"{rows} x {encoding.max_length} sub-words of {data.name} have to go through the "
+                "model at once and do not fit",
+                expected=f"at least {needed}",
+                found=str(training.micro_batch_tokens),
+                hint="Raise it, or lower encoding's max_length"
+                + (" or the task's negatives" if data.format == "answer_retrieval" else ""),
+            )
+
+    def _mlm(
+        self, model: ModelRow, mlm: ContinuedMlm, training: Training, key: str
+    ) -> dict[str, Any]:
         corpus = self._corpus(mlm.corpus, mlm.languages, key)
         return {
             "share": mlm.share,
             "exponent": mlm.exponent,
-            "mask": 0.15,
+            "mask": mlm.mask,
+            "learning_rate": mlm.learning_rate,
+            "batch_size": mlm.batch_size or training.batch_size,
             "tokens": [self._tokens(model, name, code) for name, code in corpus],
         }
 
@@ -532,13 +574,12 @@ class _Planner:
         if not recipe.tasks and not recipe.mlm:
             return base
         key = f"recipes.{name}"
-        tasks = [
-            self._task(model, self.registry.task(task, f"{self.where}: {key}"))
-            for task in recipe.tasks
-        ]
         parse(Training, recipe.training, f"{self.where}: {key}.training")
         training = self._training("intermediate", recipe.tasks, recipe.training)
-        mlm = self._mlm(model, recipe.mlm, f"{key}.mlm") if recipe.mlm else None
+        rows = [self.registry.task(task, f"{self.where}: {key}") for task in recipe.tasks]
+        self._check_heads(rows, key)
+        tasks = [self._task(model, row, "intermediate", recipe.training) for row in rows]
+        mlm = self._mlm(model, recipe.mlm, training, f"{key}.mlm") if recipe.mlm else None
         out = f"checkpoints/{model.name}/{name}/seed-{seed}/intermediate"
         return self._train_job(
             "intermediate",
@@ -547,20 +588,36 @@ class _Planner:
             tasks,
             training,
             seed=seed,
-            sampling=recipe.sampling,
+            sampling={"exponent": recipe.exponent, "cap": recipe.cap},
             mlm=mlm,
             heads={},
         )
 
+    def _check_heads(self, rows: Iterable[TaskRow], key: str) -> None:
+        """Tasks that share a head must have its format and labels."""
+        first: dict[str, DatasetRow] = {}
+        for row in rows:
+            data = self.registry.datasets[row.datasets[0]]
+            other = first.setdefault(row.head_name, data)
+            if (data.format, data.labels) != (other.format, other.labels):
+                raise InputError(
+                    f"{self.where}: {key}.tasks",
+                    f"{row.name!r} cannot share the head {row.head_name!r}",
+                    expected=f"{other.format} of {', '.join(other.labels or ('no labels',))}",
+                    found=f"{data.format} of {', '.join(data.labels or ('no labels',))}",
+                    hint="Give its row another head",
+                )
+
     def _finetune(self, model: ModelRow, name: str, seed: int, start: str, train: str) -> str:
         """Fine-tune through a target's tasks, one after the other."""
-        checkpoint, done = start, list[str]()
+        checkpoint, done, head = start, list[str](), ""
         for task in train.split("-then-"):
             row = self.registry.task(task, f"{self.where}: targets")
-            described = self._task(model, row)
+            described = self._task(model, row, "finetune", {})
             out = f"checkpoints/{model.name}/{name}/seed-{seed}/{'-then-'.join([*done, task])}"
             # A second task of the same target goes on with the first one's head (XCOPA).
-            heads = {task: done[-1]} if done else {}
+            heads = {row.head_name: head} if head else {}
+            head = row.head_name
             checkpoint = self._train_job(
                 "finetune",
                 out,
@@ -568,7 +625,7 @@ class _Planner:
                 [described],
                 self._training("finetune", [task], {}),
                 seed=seed,
-                sampling="proportional",
+                sampling={"exponent": 1.0, "cap": None},
                 mlm=None,
                 heads=heads,
             )
@@ -646,7 +703,7 @@ class _Planner:
             return None
         task = self.registry.tasks[target.train[-1]]
         trained = self.registry.datasets[task.datasets[0]]
-        return task.name if trained.format == row.format else None
+        return task.head_name if trained.format == row.format else None
 
     def _pool(self, model: ModelRow, row: DatasetRow) -> dict[str, list[str]]:
         """All candidates that are ranked, whatever languages the study evaluates."""

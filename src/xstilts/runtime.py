@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -22,6 +23,9 @@ class Runtime(BaseModel):
             in its settings.
         log_seconds: Seconds between two progress lines.
         save_seconds: Seconds between two saved states of a training.
+        on_collapse: What becomes of a training that learns nothing and may not begin again: `fail`
+            stops it, `report` goes on and says so.
+        processes: Processes of one training, one GPU each.
         state: Folder of resumable states.
     """
 
@@ -33,6 +37,8 @@ class Runtime(BaseModel):
     threads: int = 0
     log_seconds: float = 15.0
     save_seconds: float = 600.0
+    on_collapse: Literal["fail", "report"] = "fail"
+    processes: int = 1
     state: Path = Path("state")
 
 

@@ -96,6 +96,8 @@ class Session:
             eval_batch_tokens=self.study.evaluation.batch_tokens,
             log_seconds=self.study.log_seconds,
             save_seconds=self.study.save_seconds,
+            on_collapse=self.study.on_collapse,
+            processes=self.study.processes,
         )
         return settings.model_dump_json()
 

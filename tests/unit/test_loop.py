@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from tiny import FORMATS, SETTINGS, settings_of_process, store_of, write_base
-from xstilts.errors import InputError
 from xstilts.formats.head import trained_format
 from xstilts.progress import Progress
 from xstilts.runtime import runtime
 from xstilts.training.batches import ShuffledBatches
+from xstilts.training.collapse import Answers, Collapsed
 from xstilts.training.loop import (
     Counters,
     TrainTask,
@@ -26,6 +26,7 @@ from xstilts.training.loop import (
 from xstilts.training.model import LM_HEAD, Model, load_backbone, make_heads
 from xstilts.training.settings import Training
 from xstilts.training.state import State
+from xstilts.training.team import alone
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +52,7 @@ def task_of(format_name: str, batch_size: int = 4, dev: bool = True) -> TrainTas
     lengths = format_.unit_lengths(store)
     return TrainTask(
         name=format_name,
+        head=format_name,
         format=format_,
         train=store,
         dev=store_of(format_name, 10, 1) if dev and format_name != LM_HEAD else None,
@@ -69,7 +71,7 @@ def model_of(base: Path, tasks: list[TrainTask]) -> Model:
 def loop_of(base: Path, tasks: list[TrainTask], order: list[int], **settings) -> _Loop:
     state = State(Path("state/here"))
     state.folder.mkdir(parents=True, exist_ok=True)
-    return _Loop(
+    loop = _Loop(
         model_of(base, tasks),
         tasks,
         np.array(order),
@@ -77,7 +79,11 @@ def loop_of(base: Path, tasks: list[TrainTask], order: list[int], **settings) ->
         3,
         state,
         Progress("finetune", "x", len(order)),
+        alone(),
+        "fail",
     )
+    loop.guard = loop._guard()
+    return loop
 
 
 @pytest.mark.parametrize("name", [*FORMATS, LM_HEAD])
@@ -107,7 +113,7 @@ def test_accumulation_gives_the_gradient_of_one_big_batch(base, name):
 
     def backward(batches):
         loop.model.zero_grad()
-        loss = loop._backward(task, batches)
+        loss, _ = loop._backward(task, list(enumerate(batches)))
         named = loop.model.named_parameters()
         return loss, {key: p.grad.clone() for key, p in named if p.grad is not None}
 
@@ -128,7 +134,7 @@ def test_the_loss_of_a_step_does_not_depend_on_the_budget(base):
         for module in loop.model.modules():
             if isinstance(module, torch.nn.Dropout):
                 module.p = 0.0
-        losses.append(loop._step(0))
+        losses.append(loop._step(0)[0])
     assert losses == pytest.approx([losses[0]] * 3, rel=1e-5)
 
 
@@ -204,7 +210,8 @@ def scores(monkeypatch):
 
     def set_scores(*values: float) -> None:
         left = list(values)
-        monkeypatch.setattr(_Loop, "_dev_score", lambda self, task: left.pop(0))
+        nothing = Answers(np.array([0]), np.array([0]))
+        monkeypatch.setattr(_Loop, "_dev", lambda self, task: (left.pop(0), nothing))
 
     return set_scores
 
@@ -265,8 +272,9 @@ def test_a_loss_that_is_not_a_number_names_task_and_step(base, where):
 
     loop._step = step
     before = weight.detach().clone()
-    with pytest.raises(InputError, match=r"sequence_classification: .*not a number at step 2"):
+    with pytest.raises(Collapsed, match=r"not a number at step 2: loss .*gradient (nan|inf)") as it:
         loop.run()
+    assert it.value.finding["task"] == "sequence_classification"
     assert where == "weights" or torch.isfinite(weight).all()
     assert not torch.equal(weight, before)
 
@@ -285,7 +293,7 @@ def test_dev_scores_do_not_depend_on_the_budget(base, name):
     found = []
     for budget in (1, 40, 10**6):
         loop.settings = replace_settings(loop.settings, micro_batch_tokens=budget)
-        found.append(loop._dev_score(loop.tasks[0]))
+        found.append(loop._dev(loop.tasks[0])[0])
     assert found == pytest.approx([found[0]] * 3)
 
 

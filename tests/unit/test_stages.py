@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 
 from tiny import (
     FORMATS,
+    MLM,
     SETTINGS,
     TEXT,
     VOCAB,
@@ -196,7 +197,7 @@ def pretrain_spec(**settings) -> dict:
         "model": {"architecture": "xlm-roberta", "scratch": size, "max_length": 16},
         "seed": 1,
         "settings": SETTINGS | settings,
-        "mlm": {"exponent": 0.3, "mask": 0.15},
+        "mlm": MLM,
         "inputs": {"tokens": TEXT},
     }
 

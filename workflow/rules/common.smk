@@ -73,10 +73,16 @@ def cores(pattern):
     return lambda wildcards: PLAN.jobs[pattern.format(**wildcards)].threads
 
 
-def stage(name, pattern):
+def stage(name, pattern, options=""):
     """The command of a stage; its lines go to the terminal and to the log."""
     out = pattern.replace("{", "{wildcards.")
-    return f"xstilts stage {name} --out {out} --spec {{params.spec:q}} 2>&1 | tee {{log}} >&2"
+    call = f"xstilts stage {name} --out {out} {options} --spec {{params.spec:q}}"
+    return f"{call} 2>&1 | tee {{log}} >&2"
+
+
+def training(name, pattern):
+    """The command of a training: it saves its state before its `runtime` is over, if it has any."""
+    return stage(name, pattern, "--minutes {resources.runtime}")
 
 
 def print_summary():
@@ -84,4 +90,4 @@ def print_summary():
 
     tables = SESSION.results / TABLES
     print(summary(tables))
-    print(f"Tables and figures: {tables.relative_to(SESSION.root)}/")
+    print(f"Tables and figures: {SESSION.study.results / SESSION.study.study / TABLES}/")

@@ -38,7 +38,9 @@ rule pretrain:
     log:
         "logs/pretrain/{scratch_model}.log",
     threads: cores(PRETRAINED)
+    resources:
+        runtime=0,
     params:
         spec=spec(PRETRAINED),
     shell:
-        stage("pretrain", PRETRAINED)
+        training("pretrain", PRETRAINED)

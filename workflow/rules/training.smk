@@ -12,10 +12,12 @@ rule intermediate:
     log:
         "logs/intermediate/{model}/{recipe}/seed-{seed}.log",
     threads: cores(INTERMEDIATE)
+    resources:
+        runtime=0,
     params:
         spec=spec(INTERMEDIATE),
     shell:
-        stage("intermediate", INTERMEDIATE)
+        training("intermediate", INTERMEDIATE)
 
 
 rule finetune:
@@ -27,7 +29,9 @@ rule finetune:
     log:
         "logs/finetune/{model}/{recipe}/seed-{seed}/{training}.log",
     threads: cores(FINETUNED)
+    resources:
+        runtime=0,
     params:
         spec=spec(FINETUNED),
     shell:
-        stage("finetune", FINETUNED)
+        training("finetune", FINETUNED)

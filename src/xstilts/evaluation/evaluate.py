@@ -22,6 +22,7 @@ from xstilts.formats.head import Batch, trained_format
 from xstilts.progress import Progress
 from xstilts.runtime import runtime
 from xstilts.training.batches import micro_batches
+from xstilts.training.checks import check_tokenizer
 from xstilts.training.model import Model, load_backbone, load_head
 
 Lines = list[dict[str, Any]]
@@ -107,6 +108,7 @@ class _Predictor:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         folder = Path(spec["inputs"]["checkpoint"])
         backbone = load_backbone(folder, language_model=False)
+        check_tokenizer(folder, Path(spec["inputs"]["tokens"][0]), backbone.config.vocab_size)
         heads, self.head = {}, spec["head"]
         if self.head:
             heads[self.head], self.known = load_head(folder, self.head, backbone.config, 0.0)

@@ -36,11 +36,25 @@ class TrainedFormat(Protocol):
     def make_head(self, config: Any, labels: tuple[str, ...] | None, dropout: float) -> nn.Module:
         """The head, to be called with (hidden states [rows, length, hidden], batch)."""
 
-    def loss(self, outputs: Any, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Sum of the losses and the number of terms in the sum."""
+    def loss(self, outputs: Any, batch: Batch) -> Tensor:
+        """Sum of the losses []."""
+
+    def terms(self, batch: Arrays) -> int:
+        """Number of terms in that sum: what the mean over a whole batch is divided by."""
+
+    def chance_loss(self, store: TokenStore, group: int | None) -> float:
+        """Mean loss of a guess that knows how often each answer is right and sees no text.
+
+        Args:
+            store: The data.
+            group: Units that go through the model together; None where any number may.
+        """
 
     def dev_sums(self, outputs: Any, batch: Batch, labels: tuple[str, ...] | None) -> Tensor:
         """Additive sums [2] behind the score that selects weights: numerator, denominator."""
+
+    def answers(self, outputs: Any, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Predicted and right answers, as numbers: [answers] each."""
 
 
 def trained_format(name: str, **options: Any) -> TrainedFormat:
@@ -80,6 +94,13 @@ class TokenHead(nn.Module):
     def forward(self, hidden: Tensor, batch: Batch) -> Tensor:
         """Logits [rows, length, outputs] from hidden states [rows, length, hidden]."""
         return cast("Tensor", self.out_proj(self.dropout(hidden)))
+
+
+def entropy(values: NDArray[Any]) -> float:
+    """Entropy of the empirical distribution of some numbers, in nats; 0 where all are the same."""
+    _, counts = np.unique(values, return_counts=True)
+    shares = counts / max(counts.sum(), 1)
+    return float(-(shares * np.log(shares)).sum()) + 0.0
 
 
 def ratio(numerator: Tensor | float, denominator: Tensor | float) -> Tensor:

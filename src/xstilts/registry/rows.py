@@ -509,6 +509,8 @@ class TaskRow(Row):
         datasets: Data sets, all of one format; several share the head (ANLI+ is five).
         language: Language of the training data.
         intermediate: Whether it is one of the paper's nine intermediate tasks.
+        head: Name of its head; tasks of one recipe with the same name share it. Default: the
+            task's own name.
     """
 
     name: Name
@@ -516,6 +518,12 @@ class TaskRow(Row):
     datasets: Annotated[tuple[Name, ...], Field(min_length=1)]
     language: Name = "en"
     intermediate: bool = False
+    head: Name | None = None
+
+    @property
+    def head_name(self) -> str:
+        """Name of its head."""
+        return self.head or self.name
 
     @model_validator(mode="after")
     def _check_name(self) -> TaskRow:

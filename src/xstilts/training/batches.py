@@ -88,6 +88,20 @@ class LanguageBatches:
         return units
 
 
+def mixing_weights(sizes: Sequence[int], exponent: float, cap: int | None) -> list[float]:
+    """Weights by which the task of a step is drawn: min(size, cap) ** exponent.
+
+    Exponent 1 is proportional sampling, 0 uniform, 1/T temperature T, as in jiant
+    (proj/main/components/task_sampler.py) and T5 (Raffel et al. 2020, 3.5.2).
+
+    Args:
+        sizes: Training units of each task.
+        exponent: Power of the sizes.
+        cap: Larger tasks count as so large; None for no cap.
+    """
+    return [float(min(size, cap or size)) ** exponent for size in sizes]
+
+
 def draw_tasks(weights: Sequence[float], steps: int, seed: int) -> Ids:
     """The task of every step: [steps]; a pure function of the seed.
 
@@ -101,7 +115,7 @@ def draw_tasks(weights: Sequence[float], steps: int, seed: int) -> Ids:
     return rng.choice(len(share), size=steps, p=share / share.sum())
 
 
-def micro_batches(ids: Ids, lengths: Ids, rows: Ids, budget: int) -> list[Ids]:
+def micro_batches(ids: Ids, lengths: Ids, rows: Ids, budget: int, at_least: int = 1) -> list[Ids]:
     """Cut a batch so that no part has more than `budget` sub-words, padding included.
 
     Args:
@@ -109,6 +123,7 @@ def micro_batches(ids: Ids, lengths: Ids, rows: Ids, budget: int) -> list[Ids]:
         lengths: Longest row of every unit of the data: [units].
         rows: Rows of every unit: [units].
         budget: Most sub-words, padding included; a single unit may exceed it.
+        at_least: Parts wanted, one per process; fewer where there are not so many units.
     """
     order = ids[np.argsort(lengths[ids], kind="stable")]
     parts: list[list[int]] = []
@@ -121,4 +136,8 @@ def micro_batches(ids: Ids, lengths: Ids, rows: Ids, budget: int) -> list[Ids]:
         else:
             parts.append([int(unit)])
             total = int(rows[unit])
+    while len(parts) < min(at_least, len(ids)):
+        largest = max(range(len(parts)), key=lambda number: len(parts[number]))
+        middle = len(parts[largest]) // 2
+        parts[largest : largest + 1] = [parts[largest][:middle], parts[largest][middle:]]
     return [np.asarray(part, dtype=np.int64) for part in parts]

@@ -30,13 +30,15 @@ class Training(Strict):
         evaluate_examples: Only the first so many dev examples are used; null for all.
         patience: Evaluations without improvement before training stops; null for never.
         select: Which weights are published: the best on dev, or the last.
-        micro_batch_tokens: Most tokens, padding included, in one forward pass; a batch above it
-            is accumulated.
+        micro_batch_tokens: Most tokens, padding included, in one forward pass of one process; a
+            batch above it is accumulated.
         negatives: Pairs of a batch among which a query of a retrieval task has to find its own
-            candidate; null for the whole batch. So many go through the model at once, whatever
-            ``micro_batch_tokens`` says. XTREME-R has 4 of 16 for LAReQA, 64 of 256 (mBERT) or 8 of
+            candidate; null for the whole batch. So many go through the model at once, and must fit
+            into ``micro_batch_tokens``. XTREME-R has 4 of 16 for LAReQA, 64 of 256 (mBERT) or 8 of
             32 (XLM-R Large) for Mewsli-X. Other tasks have no use for it.
         precision: Computation in 32-bit floats or bfloat16 autocast.
+        restarts: How often a training that collapses is begun again with another data order; what
+            then happens is the study's `on_collapse`.
         threads: CPU threads; more of them change the order of sums and so the bytes.
     """
 
@@ -57,4 +59,5 @@ class Training(Strict):
     micro_batch_tokens: Positive = 8192
     negatives: Positive | None = None
     precision: Literal["fp32", "bf16"] = "fp32"
+    restarts: Annotated[int, Field(ge=0)] = 0
     threads: Positive = 1

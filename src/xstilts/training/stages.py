@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import partial
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -15,9 +19,17 @@ from numpy.typing import NDArray
 from xstilts.artifacts.publish import publishing
 from xstilts.data.token_store import TokenStore, concatenate, has_split, read_meta, read_store
 from xstilts.errors import InputError
-from xstilts.formats.head import trained_format
+from xstilts.formats.head import TrainedFormat, trained_format
 from xstilts.progress import Progress
-from xstilts.training.batches import LanguageBatches, ShuffledBatches, draw_tasks
+from xstilts.runtime import runtime
+from xstilts.training.batches import (
+    LanguageBatches,
+    ShuffledBatches,
+    draw_tasks,
+    mixing_weights,
+)
+from xstilts.training.checks import TRAINING, check_labels, check_model, check_sizes, tokenizer_of
+from xstilts.training.collapse import Collapsed
 from xstilts.training.loop import Counters, Interrupted, TrainTask, train, write_history
 from xstilts.training.model import (
     LM_HEAD,
@@ -31,94 +43,184 @@ from xstilts.training.model import (
 )
 from xstilts.training.settings import Training
 from xstilts.training.state import State, training_state
+from xstilts.training.team import Team, together
 
 #: Exit status of a stage that saved its state and needs more time.
 EXIT_MORE_TIME = 75
+#: Task of every optimiser step of a mixture: numbers of the tasks in `training.json`.
+ORDER = "order.npy"
 
 Descriptions = dict[str, Description]
 
 
+@dataclass(frozen=True)
+class _Set:
+    """Data of one task, read once: only the order of its batches depends on a restart."""
+
+    name: str
+    head: str
+    format: TrainedFormat
+    train: TokenStore
+    dev: TokenStore | None
+    lengths: NDArray[np.int64]
+    rows: NDArray[np.int64]
+    batch_size: int
+    group: int | None
+    learning_rate: float | None = None
+    #: Sequences of each language, for raw text.
+    sizes: tuple[int, ...] = ()
+
+    @property
+    def per_epoch(self) -> int:
+        """Optimiser steps of a pass over it."""
+        return ceil(len(self.lengths) / self.batch_size)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """A training but for its seed.
+
+    Attributes:
+        settings: Hyper-parameters.
+        sets: Data of its tasks.
+        weights: Weight of each in the draw of a step's task.
+        steps: Optimiser steps.
+        exponent: Of the languages of raw text.
+        make: Makes the model, after the seed has been set.
+        heads: Formats and labels of its heads.
+        tokenizer: Sha256 of the manifest of the tokenizer.
+        whole: Whether the language-model head is published with the encoder.
+    """
+
+    settings: Training
+    sets: Sequence[_Set]
+    weights: Sequence[float]
+    steps: int
+    exponent: float
+    make: Callable[[], Model]
+    heads: Descriptions
+    tokenizer: str | None
+    whole: bool = False
+
+    def order(self, seed: int) -> NDArray[np.int64]:
+        """Task of every step: [steps]."""
+        return draw_tasks(self.weights, self.steps, seed)
+
+    def tasks(self, seed: int) -> list[TrainTask]:
+        """The tasks, their batches in the order of a seed."""
+        return [self._task(data, [seed, 4, number]) for number, data in enumerate(self.sets)]
+
+    def _task(self, data: _Set, seed: list[int]) -> TrainTask:
+        batches: ShuffledBatches | LanguageBatches
+        if data.sizes:
+            batches = LanguageBatches(data.sizes, data.batch_size, self.exponent, seed, self.steps)
+        else:
+            batches = ShuffledBatches(data.lengths, data.batch_size, seed)
+        return TrainTask(
+            name=data.name,
+            head=data.head,
+            format=data.format,
+            train=data.train,
+            dev=data.dev,
+            batches=batches,
+            lengths=data.lengths,
+            rows=data.rows,
+            group=data.group,
+            learning_rate=data.learning_rate,
+        )
+
+
 def pretrain(spec: Mapping[str, Any], out: Path) -> None:
     """Pretrain a masked language model from random weights."""
-    settings = Training.model_validate(spec["settings"])
-    _prepare_torch(settings, spec["seed"])
-    folders = [Path(name) for name in spec["inputs"]["tokens"]]
-    meta = read_meta(folders[0])
-    stores = [read_store(folder, "train") for folder in folders]
-    backbone = new_backbone(spec["model"], meta.vocab_size, meta.pad_id, settings.dropout)
-    steps = _steps(settings, sum(store.sequences for store in stores))
-    task = _mlm_task(stores, settings, spec["mlm"], spec["seed"], steps)
-    order = np.zeros(steps, dtype=np.int64)
-    model = Model(backbone, {})
-    _run(spec, out, model, [task], order, settings, {}, whole=True)
+    together(partial(_train, _pretraining, spec, out), partial(pretrain, spec, out))
 
 
 def fine_tune(spec: Mapping[str, Any], out: Path) -> None:
     """Train on one task or on several mixed: intermediate training and fine-tuning alike."""
+    together(partial(_train, _fine_tuning, spec, out), partial(fine_tune, spec, out))
+
+
+def _pretraining(spec: Mapping[str, Any]) -> _Plan:
     settings = Training.model_validate(spec["settings"])
-    _prepare_torch(settings, spec["seed"])
-    seed, mlm = spec["seed"], spec["mlm"]
-    tasks = [_task(entry, settings, seed, index) for index, entry in enumerate(spec["tasks"])]
-    steps = sum(_steps(settings, len(task.lengths)) for task in tasks)
-    if settings.max_steps is not None:
-        steps = settings.max_steps
-    weights = [float(len(task.lengths)) for task in tasks]
-    if spec["sampling"] == "uniform":
-        weights = [1.0] * len(tasks)
+    folders = [Path(name) for name in spec["inputs"]["tokens"]]
+    meta = read_meta(folders[0])
+    text = _text(folders, settings, spec["mlm"])
+
+    def make() -> Model:
+        backbone = new_backbone(spec["model"], meta.vocab_size, meta.pad_id, settings.dropout)
+        return Model(backbone, {})
+
+    steps = settings.max_steps or _epochs(settings, text.per_epoch)
+    exponent = spec["mlm"]["exponent"]
+    tokenizer = tokenizer_of(folders[0])
+    return _Plan(settings, [text], [1.0], steps, exponent, make, {}, tokenizer, whole=True)
+
+
+def _fine_tuning(spec: Mapping[str, Any]) -> _Plan:
+    settings = Training.model_validate(spec["settings"])
+    mlm, sampling = spec["mlm"], spec["sampling"]
+    sets = [_labelled(entry, settings) for entry in spec["tasks"]]
+    sizes, cap = [len(data.lengths) for data in sets], sampling["cap"]
+    weights = mixing_weights(sizes, sampling["exponent"], cap)
+    # jiant's rule: every task's epochs, of no more than the cap.
+    per_epoch = [
+        ceil(min(size, cap or size) / data.batch_size)
+        for size, data in zip(sizes, sets, strict=True)
+    ]
+    steps = settings.max_steps or sum(_epochs(settings, number) for number in per_epoch)
     if mlm:
-        if settings.max_steps is None:
-            steps = round(steps / (1 - mlm["share"])) if tasks else steps
-        stores = [read_store(Path(name), "train") for name in mlm["tokens"]]
-        total = sum(weights) or 1.0
-        weights.append(total * mlm["share"] / (1 - mlm["share"]))
-        steps = steps or _steps(settings, sum(store.sequences for store in stores))
-        tasks.append(_mlm_task(stores, settings, mlm, seed, steps))
-    descriptions: Descriptions = {
-        entry["name"]: (entry["format"], task.train.meta.labels)
-        for entry, task in zip(spec["tasks"], tasks, strict=False)
+        text = _text([Path(name) for name in mlm["tokens"]], settings, mlm)
+        weights.append((sum(weights) or 1.0) * mlm["share"] / (1 - mlm["share"]))
+        if settings.max_steps is None and sets:
+            steps = round(steps / (1 - mlm["share"]))
+        steps = steps or _epochs(settings, text.per_epoch)
+        sets.append(text)
+    heads: Descriptions = {
+        entry["head"]: (entry["format"], data.train.meta.labels)
+        for entry, data in zip(spec["tasks"], sets, strict=False)
     }
-    model = _start(spec, descriptions, settings, language_model=bool(mlm))
-    _run(spec, out, model, tasks, draw_tasks(weights, steps, seed), settings, descriptions)
+    folders = [Path(name) for name in spec["inputs"]["tokens"]]
+    longest = max(int(data.lengths.max(initial=0)) for data in sets)
+    tokenizer = check_model(Path(spec["inputs"]["model"]), folders, longest)
+    make = partial(_start, spec, heads, settings)
+    exponent = mlm["exponent"] if mlm else 1.0
+    return _Plan(settings, sets, weights, steps, exponent, make, heads, tokenizer)
 
 
-def _prepare_torch(settings: Training, seed: int) -> None:
-    torch.set_num_threads(settings.threads)
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    # Filling memory that nobody reads before writing takes 5 % of a small model's step.
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    torch.manual_seed(seed)
+def _epochs(settings: Training, per_epoch: int) -> int:
+    """Optimiser steps of a task: epochs x ceil(units / batch), jiant's rule."""
+    return max(1, round(settings.epochs * per_epoch))
 
 
-def _steps(settings: Training, units: int) -> int:
-    """Optimiser steps of a training: epochs x ceil(units / batch), jiant's rule."""
-    if settings.max_steps is not None:
-        return settings.max_steps
-    return max(1, round(settings.epochs * ceil(units / settings.batch_size)))
-
-
-def _task(entry: Mapping[str, Any], settings: Training, seed: int, index: int) -> TrainTask:
+def _labelled(entry: Mapping[str, Any], settings: Training) -> _Set:
     folders = [Path(name) for name in entry["tokens"]]
-    train_store = concatenate([read_store(folder, "train") for folder in folders])
+    store = concatenate([read_store(folder, "train") for folder in folders])
     format_ = trained_format(entry["format"])
-    lengths = format_.unit_lengths(train_store)
-    _check_labels(entry["name"], folders[0], train_store)
-    return TrainTask(
+    check_labels(entry["name"], folders[0], store, format_)
+    data = _Set(
         name=entry["name"],
+        head=entry["head"],
         format=format_,
-        train=train_store,
+        train=store,
         dev=_dev(entry["name"], folders, settings),
-        batches=ShuffledBatches(lengths, settings.batch_size, [seed, 4, index]),
-        lengths=lengths,
-        rows=format_.unit_rows(train_store),
-        group=_group(entry["format"], settings),
+        lengths=format_.unit_lengths(store),
+        rows=format_.unit_rows(store),
+        batch_size=entry["batch_size"],
+        group=_group(entry),
     )
+    check_sizes(data.name, folders[0], data.lengths, data.rows, data.group, settings)
+    if data.dev:
+        lengths, rows = format_.unit_lengths(data.dev), format_.unit_rows(data.dev)
+        check_sizes(f"{data.name}, dev", folders[0], lengths, rows, data.group, settings)
+    return data
 
 
-def _group(format_name: str, settings: Training) -> int | None:
+def _group(entry: Mapping[str, Any]) -> int | None:
     """Units whose loss is of all of them: the pairs that are each other's negatives."""
-    if format_name != "answer_retrieval":
+    if entry["format"] != "answer_retrieval":
         return None
-    return min(settings.negatives or settings.batch_size, settings.batch_size)
+    size: int = entry["batch_size"]
+    return min(entry["negatives"] or size, size)
 
 
 def _dev(name: str, folders: Sequence[Path], settings: Training) -> TokenStore | None:
@@ -134,38 +236,31 @@ def _dev(name: str, folders: Sequence[Path], settings: Training) -> TokenStore |
     return None
 
 
-def _check_labels(name: str, folder: Path, store: TokenStore) -> None:
-    """A training set with one class teaches nothing, and the run would be lost."""
-    if store.meta.format != "sequence_classification":
-        return
-    present: NDArray[Any] = np.unique(store.arrays["labels"])
-    if len(present) < 2:
-        labels = store.meta.labels or ()
-        raise InputError(
-            str(folder),
-            f"every training row of {name!r} has the same label",
-            expected=f"several of {', '.join(labels)}",
-            found=", ".join(labels[int(label)] for label in present) or "no rows",
-        )
-
-
-def _mlm_task(
-    stores: list[TokenStore], settings: Training, mlm: Mapping[str, Any], seed: int, steps: int
-) -> TrainTask:
+def _text(folders: Sequence[Path], settings: Training, mlm: Mapping[str, Any]) -> _Set:
     format_ = trained_format("masked_lm", mask=mlm["mask"])
+    stores = [read_store(folder, "train") for folder in folders]
     store = concatenate(stores)
-    sizes = [part.sequences for part in stores]
-    batches = LanguageBatches(sizes, settings.batch_size, mlm["exponent"], [seed, 5], steps)
-    lengths, rows = format_.unit_lengths(store), format_.unit_rows(store)
-    return TrainTask(LM_HEAD, format_, store, None, batches, lengths, rows)
+    data = _Set(
+        name=LM_HEAD,
+        head=LM_HEAD,
+        format=format_,
+        train=store,
+        dev=None,
+        lengths=format_.unit_lengths(store),
+        rows=format_.unit_rows(store),
+        batch_size=mlm["batch_size"],
+        group=None,
+        learning_rate=mlm["learning_rate"],
+        sizes=tuple(part.sequences for part in stores),
+    )
+    check_sizes(LM_HEAD, folders[0], data.lengths, data.rows, None, settings)
+    return data
 
 
-def _start(
-    spec: Mapping[str, Any], descriptions: Descriptions, settings: Training, *, language_model: bool
-) -> Model:
+def _start(spec: Mapping[str, Any], descriptions: Descriptions, settings: Training) -> Model:
     """The model that the inputs name, with new heads or, where the spec says so, an old one."""
     base = Path(spec["inputs"]["model"])
-    backbone = load_backbone(base, language_model=language_model)
+    backbone = load_backbone(base, language_model=bool(spec["mlm"]))
     heads = make_heads(descriptions, backbone.config, settings.dropout)
     for name, old in spec["heads"].items():
         heads[name], known = load_head(base, old, backbone.config, settings.dropout)
@@ -183,52 +278,147 @@ def _check_head(base: Path, name: str, known: Description, wanted: Description) 
         )
 
 
-def _run(
-    spec: Mapping[str, Any],
-    out: Path,
-    model: Model,
-    tasks: list[TrainTask],
-    order: NDArray[np.int64],
-    settings: Training,
-    descriptions: Descriptions,
-    *,
-    whole: bool = False,
+# ---- running
+
+
+def _train(
+    plan_of: Callable[[Mapping[str, Any]], _Plan], spec: Mapping[str, Any], out: Path, team: Team
 ) -> None:
-    progress = Progress(spec["stage"], out.as_posix(), len(order))
-    with training_state(out, spec) as state:
+    """One process of a training, from its data to its artifact."""
+    plan = plan_of(spec)
+    # Only the first process of a team has the state, and the lock on it.
+    with training_state(out, spec) if team.first else nullcontext(State(out)) as state:
+        progress = Progress(spec["stage"], out.as_posix(), plan.steps)
         try:
-            counters = train(model, tasks, order, settings, spec["seed"], state, progress)
+            model, counters = _until_done(spec, plan, out, state, progress, team)
         except Interrupted:
-            state.note("interrupted")
-            print(f"{out}: state saved, needs more time", file=sys.stderr)
+            if team.first:
+                state.note("interrupted")
+                print(f"{out}: state saved, needs more time", file=sys.stderr)
             raise SystemExit(EXIT_MORE_TIME) from None
         except BaseException:
-            state.note("failed")
+            if team.first:
+                state.note("failed")
             raise
-        _publish(spec, out, model, counters, descriptions, state, whole=whole)
-    progress.done(_outcome(counters, tasks))
+        if team.first:
+            _publish(spec, out, plan, model, counters, state, team)
+            progress.done(_outcome(counters))
+
+
+def _until_done(
+    spec: Mapping[str, Any], plan: _Plan, out: Path, state: State, progress: Progress, team: Team
+) -> tuple[Model, Counters]:
+    """Train; where that collapses, as often as allowed, again in another order."""
+    while True:
+        restarts, folder = team.gathered((state.restarts, state.folder))[0]
+        state.restarts, state.folder = restarts, folder
+        seed = data_seed(spec["seed"], len(restarts))
+        may_restart = len(restarts) < plan.settings.restarts
+        answer: Any = "restart" if may_restart else runtime().on_collapse
+        _prepare_torch(plan.settings, seed)
+        model, tasks, order = plan.make(), plan.tasks(seed), plan.order(seed)
+        try:
+            return model, train(
+                model, tasks, order, plan.settings, seed, state, progress, team, on_collapse=answer
+            )
+        except Collapsed as collapsed:
+            if not may_restart:
+                raise _explained(out, collapsed, len(restarts)) from None
+            if team.first:
+                task = collapsed.finding["task"]
+                print(f"{out}: {task}: COLLAPSED, {collapsed}; again", file=sys.stderr)
+                state.restart({**collapsed.finding, "seed": seed})
+
+
+def data_seed(seed: int, restarts: int) -> int:
+    """Seed of new heads, data order, dropout and masking after so many restarts."""
+    if not restarts:
+        return seed
+    return int(np.random.SeedSequence([seed, 6, restarts]).generate_state(1)[0])
+
+
+def _explained(out: Path, collapsed: Collapsed, restarts: int) -> InputError:
+    again = f" after {restarts} restarts" if restarts else ""
+    hint = "Lower this task's learning_rate, raise its warmup, or allow it restarts"
+    if collapsed.reason != "not a number":
+        hint += "; with `on_collapse: report` the study goes on from here all the same"
+    return InputError(
+        f"{out}: {collapsed.finding['task']}",
+        f"the training collapsed{again}: {collapsed}",
+        hint=hint,
+    )
+
+
+def _prepare_torch(settings: Training, seed: int) -> None:
+    torch.set_num_threads(settings.threads)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    # Filling memory that nobody reads before writing takes 5 % of a small model's step.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    torch.manual_seed(seed)
+
+
+# ---- the artifact
 
 
 def _publish(
     spec: Mapping[str, Any],
     out: Path,
+    plan: _Plan,
     model: Model,
     counters: Counters,
-    descriptions: Descriptions,
     state: State,
-    *,
-    whole: bool,
+    team: Team,
 ) -> None:
     with publishing(out, spec, state.record) as draft:
-        save_model(model, draft.folder, descriptions, whole=whole)
+        save_model(model, draft.folder, plan.heads, whole=plan.whole)
         write_history(draft.folder, counters)
-        draft.record.add(steps=counters.step, best_step=counters.best_step, tokens=counters.tokens)
+        _write_account(draft.folder, spec, plan, counters, state)
+        draft.record.add(
+            steps=counters.step,
+            best_step=counters.best_step,
+            tokens=counters.tokens,
+            processes=team.size,
+        )
     state.remove()
 
 
-def _outcome(counters: Counters, tasks: list[TrainTask]) -> str:
+def _write_account(
+    folder: Path, spec: Mapping[str, Any], plan: _Plan, counters: Counters, state: State
+) -> None:
+    """Write `training.json`: what was mixed and drawn, what collapsed; and the drawn sequence."""
+    seed = data_seed(spec["seed"], len(state.restarts))
+    order, total = plan.order(seed), sum(plan.weights)
+    tasks = [
+        {
+            "name": data.name,
+            "head": data.head,
+            "units": len(data.lengths),
+            "batch_size": data.batch_size,
+            "probability": weight / total,
+            "steps": done,
+        }
+        for data, weight, done in zip(plan.sets, plan.weights, counters.done, strict=True)
+    ]
+    content = {
+        "tokenizer": plan.tokenizer,
+        "seed": seed,
+        "steps": counters.step,
+        "tasks": tasks,
+        "restarts": state.restarts,
+        "collapsed": counters.findings,
+    }
+    text = json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+    (folder / TRAINING).write_text(text, encoding="utf-8")
+    if len(tasks) > 1:
+        np.save(folder / ORDER, order[: counters.step].astype(np.uint8))
+
+
+def _outcome(counters: Counters) -> str:
     last = counters.history[-1]
     shown = f"{counters.step} steps, loss {last['loss']:.3f}"
     if counters.best_step >= 0:
         shown += f", best dev {counters.best_score:.3f} at {counters.best_step}"
+    if counters.findings:
+        reasons: Iterable[str] = dict.fromkeys(entry["reason"] for entry in counters.findings)
+        shown += f", COLLAPSED ({', '.join(reasons)})"
     return shown

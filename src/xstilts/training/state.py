@@ -35,11 +35,15 @@ class State:
 
     Attributes:
         folder: Where it is.
+        spec: Sha256 of the spec.
         record: What is known of the artifact's making, earlier attempts included.
+        restarts: Why the training began again, each time.
     """
 
     folder: Path
+    spec: str = ""
     record: Record = field(default_factory=Record)
+    restarts: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def best(self) -> Path:
@@ -51,8 +55,12 @@ class State:
         import torch
 
         draft = self.best.with_suffix(".tmp")
-        torch.save(content, draft)
-        draft.rename(self.best)
+        with _told(self.folder):
+            try:
+                torch.save(content, draft)
+                draft.rename(self.best)
+            finally:
+                draft.unlink(missing_ok=True)
 
     def load_best(self) -> dict[str, Any]:
         """The best weights so far."""
@@ -69,35 +77,49 @@ class State:
             tensors: What `torch.save` writes: tensors and plain values only.
             values: What JSON holds.
         """
-        import torch
-
         draft = self.folder / f".step-{step}.tmp"
         shutil.rmtree(draft, ignore_errors=True)
+        with _told(self.folder):
+            try:
+                self._write(draft, tensors, {**values, **self._own, "step": step})
+                place = self.folder / f"step-{step}"
+                shutil.rmtree(place, ignore_errors=True)
+                draft.rename(place)
+                fsync(self.folder)
+            finally:
+                shutil.rmtree(draft, ignore_errors=True)
+        for old in self._steps()[:-_KEEP]:
+            shutil.rmtree(old)
+        self.note("killed")
+
+    def _write(self, draft: Path, tensors: dict[str, Any], values: dict[str, Any]) -> None:
+        import torch
+
         draft.mkdir(parents=True)
         torch.save(tensors, draft / "tensors.pt")
-        (draft / "values.json").write_text(json.dumps({"step": step, **values}), encoding="utf-8")
+        (draft / "values.json").write_text(json.dumps(values), encoding="utf-8")
         if self.best.exists():
             _link(self.best, draft / self.best.name)
         checks = json.dumps(describe_files(draft))
         (draft / "sha256.json").write_text(checks, encoding="utf-8")
         for path in [*draft.iterdir(), draft]:
             fsync(path)
-        place = self.folder / f"step-{step}"
-        shutil.rmtree(place, ignore_errors=True)
-        draft.rename(place)
-        fsync(self.folder)
-        for old in self._steps()[:-_KEEP]:
-            shutil.rmtree(old)
-        self.note("killed")
+
+    @property
+    def _own(self) -> dict[str, Any]:
+        """What a saved step says of where it belongs."""
+        return {"spec": self.spec, "restart": len(self.restarts)}
 
     def _steps(self) -> list[Path]:
         found = self.folder.glob("step-*")
         return sorted(found, key=lambda path: int(path.name.removeprefix("step-")))
 
-    def load(self) -> tuple[dict[str, Any], dict[str, Any]] | None:
-        """Tensors and values of the newest whole step, or None; its best weights are the best."""
-        import torch
+    def newest(self) -> Path | None:
+        """Folder of the newest whole step, or None; its best weights are the best.
 
+        Raises:
+            InputError: If the step belongs to another spec.
+        """
         for draft in self.folder.glob(".step-*.tmp"):
             shutil.rmtree(draft, ignore_errors=True)
         for place in reversed(self._steps()):
@@ -105,33 +127,85 @@ class State:
                 print(f"{place}: is damaged and left out", file=sys.stderr)
                 shutil.rmtree(place)
                 continue
+            if not self._belongs(place):
+                shutil.rmtree(place)
+                continue
             # A best of after the saved step belongs to steps that are now repeated.
             self.best.unlink(missing_ok=True)
             if (place / self.best.name).exists():
                 _link(place / self.best.name, self.best)
-            values = json.loads((place / "values.json").read_text(encoding="utf-8"))
-            tensors = torch.load(place / "tensors.pt", weights_only=True, map_location="cpu")
-            return tensors, values
+            return place
+        self.best.unlink(missing_ok=True)
         return None
 
-    def note(self, outcome: str) -> None:
-        """Write down this attempt as it stands now, for the next one's record."""
-        attempts = [*self.record.attempts, {**self.record.attempt(), "outcome": outcome}]
-        draft = self.folder / "attempts.tmp"
-        draft.write_text(json.dumps(attempts), encoding="utf-8")
-        draft.rename(self.folder / "attempts.json")
+    def _belongs(self, place: Path) -> bool:
+        """Whether a step is of this data order; a restart may have been killed while it cleared."""
+        values = json.loads((place / "values.json").read_text(encoding="utf-8"))
+        if values["spec"] != self.spec:
+            raise InputError(
+                str(place),
+                "is the state of another spec: other settings, data or code",
+                expected=self.spec[:16],
+                found=str(values["spec"])[:16],
+                hint="State folders cannot be copied from one to another: delete this one",
+            )
+        return bool(values["restart"] == len(self.restarts))
 
-    def earlier_attempts(self) -> list[dict[str, Any]]:
-        """Attempts at this artifact so far."""
+    def read(self, place: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Tensors and values of a step."""
+        import torch
+
+        values = json.loads((place / "values.json").read_text(encoding="utf-8"))
+        tensors = torch.load(place / "tensors.pt", weights_only=True, map_location="cpu")
+        return tensors, {key: value for key, value in values.items() if key not in self._own}
+
+    def restart(self, finding: dict[str, Any]) -> None:
+        """Note why the training begins again, and forget what it has done."""
+        self.restarts.append(finding)
+        with _told(self.folder):
+            self._put("restarts.json", self.restarts)
+        for place in self._steps():
+            shutil.rmtree(place)
+        self.best.unlink(missing_ok=True)
+
+    def _put(self, name: str, content: Any) -> None:
+        draft = self.folder / f"{name}.tmp"
+        draft.write_text(json.dumps(content), encoding="utf-8")
+        fsync(draft)
+        draft.rename(self.folder / name)
+
+    def _noted(self, name: str) -> list[dict[str, Any]]:
         try:
-            found: list[dict[str, Any]] = json.loads((self.folder / "attempts.json").read_text())
+            found: list[dict[str, Any]] = json.loads((self.folder / name).read_text())
         except (FileNotFoundError, ValueError):  # none, or torn by a power cut
             return []
         return found
 
+    def note(self, outcome: str) -> None:
+        """Write down this attempt as it stands now, for the next one's record."""
+        attempts = [*self.record.attempts, {**self.record.attempt(), "outcome": outcome}]
+        with _told(self.folder):
+            self._put("attempts.json", attempts)
+
     def remove(self) -> None:
         """Forget the artifact's states, those of other specs too: it is published."""
         shutil.rmtree(self.folder.parent, ignore_errors=True)
+
+
+@contextmanager
+def _told(folder: Path) -> Iterator[None]:
+    """Say it clearly when a disk is full or read-only; what was saved before is still there."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:  # torch.save raises either
+        place = next(path for path in (folder, *folder.parents) if path.exists())
+        free = shutil.disk_usage(place).free / 2**20
+        said = " ".join(str(error).split())[:160]
+        raise InputError(
+            str(folder),
+            f"the state of the training cannot be saved ({said}); {free:.0f} MiB are free",
+            hint="The last saved state is whole: make room and run snakemake again to go on",
+        ) from error
 
 
 def _link(source: Path, place: Path) -> None:
@@ -161,9 +235,12 @@ def training_state(out: Path, spec: Spec) -> Iterator[State]:
     """
     home = runtime().state / out
     with _locked(home):
-        state = State(home / spec_sha256(spec)[:16])
-        state.folder.mkdir(exist_ok=True)
-        state.record.attempts = state.earlier_attempts()
+        sha256 = spec_sha256(spec)
+        state = State(home / sha256[:16], sha256)
+        with _told(state.folder):
+            state.folder.mkdir(exist_ok=True)
+        state.record.attempts = state._noted("attempts.json")
+        state.restarts = state._noted("restarts.json")
         # It stands until something else is known: a killed process writes nothing.
         state.note("killed")
         yield state
@@ -173,8 +250,10 @@ def training_state(out: Path, spec: Spec) -> Iterator[State]:
 def _locked(folder: Path) -> Iterator[None]:
     path = folder / "lock"
     while True:
-        folder.mkdir(parents=True, exist_ok=True)
-        with path.open("a") as file:
+        with _told(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            file = path.open("a")
+        with file:
             _lock(file, folder)
             # The one who held it before may have removed the folder meanwhile.
             if path.exists() and os.path.samestat(path.stat(), os.fstat(file.fileno())):

@@ -6,6 +6,7 @@ find its own candidate among all of the group: a softmax over cosines times a le
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -67,20 +68,31 @@ class Format:
         """The pooler that queries and candidates share; it has no dropout, as BERT's has none."""
         return PooledHead(config.hidden_size)
 
-    def loss(self, outputs: Outputs, batch: Batch) -> tuple[Tensor, Tensor]:
+    def loss(self, outputs: Outputs, batch: Batch) -> Tensor:
         """Cross entropy of each query's own candidate, summed; every other one is wrong (XTREME-R).
 
         It is taken from queries to candidates only.
         """
         cosines, own = self._cosines(outputs)
-        summed = functional.cross_entropy(cosines * outputs[1].float(), own, reduction="sum")
-        return summed, own.new_tensor(len(own))
+        return functional.cross_entropy(cosines * outputs[1].float(), own, reduction="sum")
+
+    def terms(self, batch: Arrays) -> int:
+        """Number of queries."""
+        return len(batch["group"])
+
+    def chance_loss(self, store: TokenStore, group: int | None) -> float:
+        """Logarithm of the number of candidates."""
+        return math.log(group or store.sequences // 2)
 
     def dev_sums(self, outputs: Outputs, batch: Batch, labels: tuple[str, ...] | None) -> Tensor:
         """(Queries whose nearest candidate is their own or equal to it, queries)."""
+        found, gold = self.answers(outputs, batch)
+        return ratio((batch["group"][found] == batch["group"][gold]).sum(), len(gold))
+
+    def answers(self, outputs: Outputs, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Number of each query's nearest candidate, and of its own [queries]."""
         cosines, own = self._cosines(outputs)
-        found = batch["group"][cosines.argmax(-1)]
-        return ratio((found == batch["group"]).sum(), len(own))
+        return cosines.argmax(-1), own
 
     @staticmethod
     def _cosines(outputs: Outputs) -> tuple[Tensor, Tensor]:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from xstilts.data.token_store import Arrays, TokenStore
-from xstilts.formats.head import Batch, ratio
+from xstilts.formats.head import Batch, entropy, ratio
 
 IGNORED = -100
 
@@ -69,14 +69,24 @@ class Format:
         """
         raise TypeError("the language-model head comes with the model")
 
-    def loss(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+    def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
         """Cross entropy, summed over the chosen sub-words; outputs are theirs alone."""
-        labels = batch["labels"]
-        gold = labels[labels != IGNORED]
-        summed = functional.cross_entropy(outputs.float(), gold, reduction="sum")
-        return summed, gold.new_tensor(len(gold))
+        gold = batch["labels"][batch["labels"] != IGNORED]
+        return functional.cross_entropy(outputs.float(), gold, reduction="sum")
+
+    def terms(self, batch: Arrays) -> int:
+        """Number of chosen sub-words."""
+        return int((batch["labels"] != IGNORED).sum())
+
+    def chance_loss(self, store: TokenStore, group: int | None) -> float:
+        """Entropy of the sub-words that may be masked, in nats."""
+        ids = store.arrays["input_ids"]
+        return entropy(ids[~np.isin(ids, store.meta.special_ids)])
 
     def dev_sums(self, outputs: Tensor, batch: Batch, labels: tuple[str, ...] | None) -> Tensor:
         """(Minus the summed loss, chosen sub-words)."""
-        summed, count = self.loss(outputs, batch)
-        return ratio(-summed, count)
+        return ratio(-self.loss(outputs, batch), len(outputs))
+
+    def answers(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Ids of the chosen sub-words."""
+        return outputs.argmax(-1), batch["labels"][batch["labels"] != IGNORED]

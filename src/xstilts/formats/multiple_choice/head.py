@@ -51,13 +51,24 @@ class Format:
         table = torch.full(shape, float("-inf"), device=outputs.device)
         return table.index_put((example, choice), outputs[:, 0].float())
 
-    def loss(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+    def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
         """Cross entropy over the choices, summed over the examples."""
-        labels = batch["labels"]
-        summed = functional.cross_entropy(self.scores(outputs, batch), labels, reduction="sum")
-        return summed, labels.new_tensor(len(labels))
+        scores = self.scores(outputs, batch)
+        return functional.cross_entropy(scores, batch["labels"], reduction="sum")
+
+    def terms(self, batch: Arrays) -> int:
+        """Number of examples."""
+        return len(batch["labels"])
+
+    def chance_loss(self, store: TokenStore, group: int | None) -> float:
+        """Mean logarithm of the number of choices."""
+        return float(np.log(np.diff(store.arrays["choice_offsets"])).mean())
 
     def dev_sums(self, outputs: Tensor, batch: Batch, labels: tuple[str, ...] | None) -> Tensor:
         """(Right answers, examples)."""
-        right = (self.scores(outputs, batch).argmax(-1) == batch["labels"]).sum()
-        return ratio(right, len(batch["labels"]))
+        found, gold = self.answers(outputs, batch)
+        return ratio((found == gold).sum(), len(gold))
+
+    def answers(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Numbers of choices [examples]."""
+        return self.scores(outputs, batch).argmax(-1), batch["labels"]

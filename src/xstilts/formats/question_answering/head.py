@@ -50,12 +50,22 @@ class Format:
         start, end = scores.unbind(-1)
         return start, end
 
-    def loss(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+    def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
         """Mean of the cross entropies of start and end, summed over the windows."""
         start, end = self.scores(outputs, batch)
         summed = functional.cross_entropy(start, batch["start"], reduction="sum")
         summed = summed + functional.cross_entropy(end, batch["end"], reduction="sum")
-        return summed / 2, batch["start"].new_tensor(len(batch["start"]))
+        return summed / 2
+
+    def terms(self, batch: Arrays) -> int:
+        """Number of windows."""
+        return len(batch["start"])
+
+    def chance_loss(self, store: TokenStore, group: int | None) -> float:
+        """Mean logarithm of the number of positions that an answer may start at."""
+        inside = (store.arrays["char_start"] >= 0).astype(np.int64)
+        counts = np.add.reduceat(inside, store.arrays["offsets"][:-1]) + 1
+        return float(np.log(counts).mean())
 
     def dev_sums(self, outputs: Tensor, batch: Batch, labels: tuple[str, ...] | None) -> Tensor:
         """(Sum over windows of (exact match + F1) / 2, windows), on sub-word positions."""
@@ -66,3 +76,7 @@ class Format:
         total = (end - start + 1).clamp(min=0) + gold_end - gold_start + 1
         f1 = 2 * overlap.clamp(min=0) / total
         return ratio((exact.double() + f1.double()).sum() / 2, len(start))
+
+    def answers(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Positions at which the answers start [windows]; 0 is "no answer here"."""
+        return self.scores(outputs, batch)[0].argmax(-1), batch["start"]

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from xstilts.data.token_store import Arrays, TokenStore
-from xstilts.formats.head import Batch, FirstTokenHead, ratio
+from xstilts.formats.head import Batch, FirstTokenHead, entropy, ratio
 
 
 class Format:
@@ -34,13 +34,23 @@ class Format:
         """A classifier over the labels."""
         return FirstTokenHead(config.hidden_size, len(labels or ()), dropout)
 
-    def loss(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+    def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
         """Cross entropy, summed over the examples."""
-        labels = batch["labels"]
-        summed = functional.cross_entropy(outputs.float(), labels, reduction="sum")
-        return summed, labels.new_tensor(len(labels))
+        return functional.cross_entropy(outputs.float(), batch["labels"], reduction="sum")
+
+    def terms(self, batch: Arrays) -> int:
+        """Number of examples."""
+        return len(batch["labels"])
+
+    def chance_loss(self, store: TokenStore, group: int | None) -> float:
+        """Entropy of the labels, in nats."""
+        return entropy(store.arrays["labels"])
 
     def dev_sums(self, outputs: Tensor, batch: Batch, labels: tuple[str, ...] | None) -> Tensor:
         """(Right answers, examples)."""
-        right = (outputs.argmax(-1) == batch["labels"]).sum()
-        return ratio(right, len(batch["labels"]))
+        found, gold = self.answers(outputs, batch)
+        return ratio((found == gold).sum(), len(gold))
+
+    def answers(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Class ids [examples]."""
+        return outputs.argmax(-1), batch["labels"]

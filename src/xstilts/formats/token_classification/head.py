@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from xstilts.data.token_store import Arrays, TokenStore
-from xstilts.formats.head import Batch, TokenHead, ratio
+from xstilts.formats.head import Batch, TokenHead, entropy, ratio
 
 IGNORED = -100
 
@@ -36,23 +36,33 @@ class Format:
         """A classifier of every token."""
         return TokenHead(config.hidden_size, len(labels or ()), dropout)
 
-    def loss(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+    def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
         """Cross entropy, summed over the labelled sub-words."""
-        labels = batch["labels"]
-        summed = functional.cross_entropy(
-            outputs.float().flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="sum"
-        )
-        return summed, (labels != IGNORED).sum()
+        scores, labels = outputs.float().flatten(0, 1), batch["labels"].flatten()
+        return functional.cross_entropy(scores, labels, ignore_index=IGNORED, reduction="sum")
+
+    def terms(self, batch: Arrays) -> int:
+        """Number of labelled sub-words."""
+        return int((batch["labels"] != IGNORED).sum())
+
+    def chance_loss(self, store: TokenStore, group: int | None) -> float:
+        """Entropy of the labels, in nats."""
+        labels = store.arrays["labels"]
+        return entropy(labels[labels != IGNORED])
 
     def dev_sums(self, outputs: Tensor, batch: Batch, labels: tuple[str, ...] | None) -> Tensor:
         """(Right, all) words; with a label O: (2 x right, predicted + gold) words that are not O.
 
         Almost every word of an NER set is O, so accuracy alone would hardly tell two models apart.
         """
-        known = batch["labels"] != IGNORED
-        gold, found = batch["labels"][known], outputs.argmax(-1)[known]
+        found, gold = self.answers(outputs, batch)
         if not labels or "O" not in labels:
             return ratio((gold == found).sum(), len(gold))
         outside = labels.index("O")
         right = ((gold == found) & (gold != outside)).sum()
         return ratio(2 * right, (gold != outside).sum() + (found != outside).sum())
+
+    def answers(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Class ids of the words [words]."""
+        known = batch["labels"] != IGNORED
+        return outputs.argmax(-1)[known], batch["labels"][known]
