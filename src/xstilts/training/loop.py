@@ -321,7 +321,9 @@ def make_optimizer(model: torch.nn.Module, settings: Training) -> torch.optim.Op
 
 def learning_rate(settings: Training, step: int, steps: int) -> float:
     """Linear rise over the warm-up, then linear fall to 0 at the last step."""
-    warm = round(settings.warmup * steps)
+    warm = settings.warmup_steps
+    if warm is None:
+        warm = round(settings.warmup * steps)
     if step < warm:
         return settings.learning_rate * (step + 1) / (warm + 1)
     return settings.learning_rate * (steps - step) / max(1, steps - warm)
