@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from xstilts.errors import InputError
-from xstilts.training.settings import Positive, Share
+from xstilts.training.settings import Positive, Share, Training
 from xstilts.validation import Name, Strict, Text, parse, read_yaml
 
 
@@ -107,20 +107,57 @@ class Recipe(Strict):
         return 1.0 if self.sampling == "proportional" else 0.0
 
 
+class ModelTraining(Strict):
+    """Hyper-parameters that differ for one model.
+
+    Attributes:
+        default: Of its every training.
+        tasks: Of its training on one task.
+    """
+
+    default: dict[str, Any] = {}
+    tasks: dict[str, dict[str, Any]] = {}
+
+
 class TrainingSection(Strict):
-    """Hyper-parameters: each later one wins over the earlier.
+    """Hyper-parameters: default < intermediate or finetune < a model's < a task's < a model's task.
 
     Attributes:
         default: Of every training.
         intermediate: Of intermediate training.
         finetune: Of fine-tuning.
         tasks: Of one task, in both.
+        models: Of one model, by registry name.
     """
 
     default: dict[str, Any] = {}
     intermediate: dict[str, Any] = {}
     finetune: dict[str, Any] = {}
     tasks: dict[str, dict[str, Any]] = {}
+    models: dict[str, ModelTraining] = {}
+
+    def check(self, where: str) -> None:
+        """Check every hyper-parameter, whether it is used or not.
+
+        Raises:
+            InputError: On the first that cannot be, with its key's path after `where`.
+        """
+        for stage in ("default", "intermediate", "finetune"):
+            parse(Training, getattr(self, stage), f"{where}.{stage}")
+        for task, part in self.tasks.items():
+            parse(Training, part, f"{where}.tasks.{task}")
+        for model, own in self.models.items():
+            parse(Training, own.default, f"{where}.models.{model}.default")
+            for task, part in own.tasks.items():
+                parse(Training, part, f"{where}.models.{model}.tasks.{task}")
+
+    def merged(self, stage: str, model: str, task: str | None) -> dict[str, Any]:
+        """What holds for one training; `task` is None where several are mixed."""
+        own = self.models.get(model, ModelTraining())
+        parts = [self.default, getattr(self, stage, {}), own.default]
+        if task is not None:
+            parts += [self.tasks.get(task, {}), own.tasks.get(task, {})]
+        return {key: value for part in parts for key, value in part.items()}
 
 
 class EncodingSection(Strict):
@@ -133,6 +170,26 @@ class EncodingSection(Strict):
 
     default: dict[str, Any] = {}
     datasets: dict[str, dict[str, Any]] = {}
+
+    def check(self, where: str) -> None:
+        """Check every setting, whether it is used or not.
+
+        Raises:
+            InputError: On the first that cannot be, with its key's path after `where`.
+        """
+        parse(Encoding, self.default, f"{where}.default")
+        for name, part in self.datasets.items():
+            parse(Encoding, part, f"{where}.datasets.{name}")
+
+    def merged(self, format_name: str, dataset: str) -> dict[str, Any]:
+        """What holds for one data set: default < its format's < its own."""
+        named = [self.datasets.get(name, {}) for name in (format_name, dataset)]
+        parts = [parse(Encoding, part, "encoding") for part in (self.default, *named)]
+        return {
+            key: value
+            for part in parts
+            for key, value in part.model_dump(exclude_unset=True).items()
+        }
 
 
 class Pretraining(Strict):
@@ -272,6 +329,8 @@ class Study(Strict):
         source_language: Language of training; the change against it is reported.
         seeds: One training per seed.
         pretraining: For models from scratch.
+        preset: Hyper-parameters and sub-word settings of a published system, by registry name; what
+            the study sets itself wins over them.
         training: Hyper-parameters.
         encoding: Sub-word settings.
         evaluation: Prediction and scoring.
@@ -297,6 +356,7 @@ class Study(Strict):
     source_language: Text = "en"
     seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (1,)
     pretraining: Pretraining | None = None
+    preset: Name | None = None
     training: TrainingSection = TrainingSection()
     encoding: EncodingSection = EncodingSection()
     evaluation: Evaluation = Evaluation()

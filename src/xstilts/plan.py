@@ -7,6 +7,7 @@ outputs and its one parameter, the spec, from here.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -180,6 +181,7 @@ class _Planner:
         self.jobs: dict[str, Job] = {}
         self.targets = [registry.target(name, f"{where}: targets") for name in study.targets]
         self.models = [registry.model(name, f"{where}: models") for name in study.models]
+        self.preset = registry.preset(study.preset, f"{where}: preset") if study.preset else None
         self._check_names()
 
     def plan(self) -> Plan:
@@ -247,13 +249,21 @@ class _Planner:
             )
 
     def _check_sections(self) -> None:
-        """Keys that name a task, a data set or a kind of toy data: none may stand there idle."""
+        """Settings, and keys that name a task, a model or the like: none may stand there idle."""
         study, rows = self.study, self.registry.datasets
+        study.training.check(f"{self.where}: training")
+        study.encoding.check(f"{self.where}: encoding")
         trained = {task for target in self.targets for task in target.train}
         trained |= {task for recipe in study.recipes.values() for task in recipe.tasks}
         kinds = {row.source.toyworld for row in rows.values() if isinstance(row.source, ToySource)}
         sections: list[tuple[str, Iterable[str], set[str], str]] = [
             ("training.tasks", study.training.tasks, trained, "the study trains no such task"),
+            (
+                "training.models",
+                study.training.models,
+                set(study.models),
+                "the study has no such model",
+            ),
             (
                 "encoding.datasets",
                 study.encoding.datasets,
@@ -263,41 +273,38 @@ class _Planner:
             ("toyworld.sizes", study.toyworld.sizes, kinds, "unknown kind of toy data"),
             ("files", study.files, {*rows, *self.registry.models}, "unknown data set or model"),
         ]
+        for model, own in study.training.models.items():
+            key, problem = f"training.models.{model}.tasks", "the study trains no such task"
+            sections.append((key, own.tasks, trained, problem))
         for key, found, valid, problem in sections:
             for name in found:
                 if name not in valid:
                     place = f"{self.where}: {key}.{name}"
                     raise InputError(place, problem, hint=nearest(name, valid))
 
-    def _training(self, stage: str, tasks: Iterable[str], own: dict[str, Any]) -> Training:
-        """Settings of one training: default < stage < task (if it is the only one) < its own."""
-        section = self.study.training
+    def _training(
+        self, model: ModelRow, stage: str, tasks: Iterable[str], own: dict[str, Any]
+    ) -> Training:
+        """Settings of one training: the preset's < the study's < its own."""
         names = list(tasks)
-        parts = {
-            "training.default": section.default,
-            f"training.{stage}": getattr(section, stage, {}),
-        }
-        if len(names) == 1:
-            parts[f"training.tasks.{names[0]}"] = section.tasks.get(names[0], {})
-        parts["training"] = own
-        for key, part in parts.items():
-            parse(Training, part, f"{self.where}: {key}")
-        merged: dict[str, Any] = {}
-        for part in parts.values():
-            merged |= part
-        return parse(Training, merged, f"{self.where}: training")
+        chosen = (stage, model.name, names[0] if len(names) == 1 else None)
+        above = self.study.training.merged(*chosen) | own
+        below: dict[str, Any] = {}
+        if self.preset and stage != "pretraining":
+            below = self.preset.training.merged(*chosen)
+        # Steps win over a share or epochs, but not the preset's over the study's.
+        for key, steps in (("warmup", "warmup_steps"), ("epochs", "max_steps")):
+            if key in above:
+                below.pop(steps, None)
+        return parse(Training, below | above, f"{self.where}: training")
 
     def _encoding(self, model: ModelRow, row: DatasetRow) -> Encoding:
-        section = self.study.encoding
-        parts = {
-            "encoding.default": section.default,
-            f"encoding.datasets.{row.format}": section.datasets.get(row.format, {}),
-            f"encoding.datasets.{row.name}": section.datasets.get(row.name, {}),
-        }
-        merged: dict[str, Any] = {"max_length": min(128, model.max_length)}
-        for key, part in parts.items():
-            parse(Encoding, part, f"{self.where}: {key}")
-            merged |= part
+        above = self.study.encoding.merged(row.format, row.name)
+        below = self.preset.encoding.merged(row.format, row.name) if self.preset else {}
+        if above.get("max_length", math.inf) < below.get("max_length", 0):
+            # The preset's windows are those of its own length: with these, none may be left out.
+            below = {key: min(value, above["max_length"] // 2) for key, value in below.items()}
+        merged: dict[str, Any] = {"max_length": min(128, model.max_length)} | below | above
         for key, usual in (("max_query_length", 64), ("doc_stride", 128)):
             merged.setdefault(key, min(usual, merged["max_length"] // 2))
         encoding = parse(Encoding, merged, f"{self.where}: encoding")
@@ -307,6 +314,7 @@ class _Planner:
                 f"max_length of {row.name} is longer than the positions of {model.name}",
                 expected=f"at most {model.max_length}",
                 found=str(encoding.max_length),
+                hint=self._preset_hint("max_length"),
             )
         if (
             row.format == "question_answering"
@@ -319,6 +327,12 @@ class _Planner:
                 found=str(encoding.max_query_length),
             )
         return encoding
+
+    def _preset_hint(self, key: str) -> str | None:
+        """What to do about a setting that may be the preset's."""
+        if self.preset is None:
+            return None
+        return f"The study's own {key} under encoding wins over that of preset {self.preset.name!r}"
 
     # ---- data
 
@@ -460,7 +474,7 @@ class _Planner:
         }
         self._add(Job("tokenizer", f"models/{model.name}/tokenizer", tokenizer_spec))
         parse(Training, settings.training, f"{self.where}: pretraining.training")
-        training = self._training("pretraining", (), settings.training)
+        training = self._training(model, "pretraining", (), settings.training)
         spec = {
             "stage": "pretrain",
             "fingerprint": _training_code(["masked_lm"]),
@@ -498,7 +512,7 @@ class _Planner:
         Its batches are those of a training on it alone, unless the recipe says otherwise.
         """
         datasets = [self.registry.datasets[name] for name in row.datasets]
-        alone = self._training(stage, [row.name], own)
+        alone = self._training(model, stage, [row.name], own)
         for data in datasets:
             self._check_budget(row, data, self._encoding(model, data), alone)
         return {
@@ -575,7 +589,7 @@ class _Planner:
             return base
         key = f"recipes.{name}"
         parse(Training, recipe.training, f"{self.where}: {key}.training")
-        training = self._training("intermediate", recipe.tasks, recipe.training)
+        training = self._training(model, "intermediate", recipe.tasks, recipe.training)
         rows = [self.registry.task(task, f"{self.where}: {key}") for task in recipe.tasks]
         self._check_heads(rows, key)
         tasks = [self._task(model, row, "intermediate", recipe.training) for row in rows]
@@ -623,7 +637,7 @@ class _Planner:
                 out,
                 checkpoint,
                 [described],
-                self._training("finetune", [task], {}),
+                self._training(model, "finetune", [task], {}),
                 seed=seed,
                 sampling={"exponent": 1.0, "cap": None},
                 mlm=None,

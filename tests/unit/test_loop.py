@@ -151,6 +151,17 @@ def test_the_learning_rate_by_hand():
     assert learning_rate(Training(learning_rate=0.8, warmup=1.0), 3, 4) == pytest.approx(0.64)
 
 
+def test_steps_of_warm_up_win_over_the_share():
+    settings = Training(learning_rate=0.8, warmup=0.9, warmup_steps=3)
+    rates = [learning_rate(settings, step, 10) for step in range(10)]
+    assert rates == pytest.approx([0.2, 0.4, 0.6, *(0.8 * left / 7 for left in range(7, 0, -1))])
+    none = Training(learning_rate=0.8, warmup=0.9, warmup_steps=0)
+    assert [learning_rate(none, step, 2) for step in range(2)] == pytest.approx([0.8, 0.4])
+    # More steps than there are: the rate rises to the end.
+    long = Training(learning_rate=0.8, warmup_steps=7)
+    assert [learning_rate(long, step, 3) for step in range(3)] == pytest.approx([0.1, 0.2, 0.3])
+
+
 def test_the_optimiser_gets_that_rate(base):
     loop = loop_of(base, [task_of("sequence_classification")], [0] * 10, warmup=0.5)
     rates = []

@@ -18,6 +18,7 @@ from xstilts.registry.rows import (
     LanguageRow,
     Metric,
     ModelRow,
+    PresetRow,
     Row,
     TargetRow,
     TaskRow,
@@ -36,6 +37,7 @@ SECTIONS: Mapping[str, tuple[type[Row], str]] = {
     "tasks": (TaskRow, "name"),
     "targets": (TargetRow, "name"),
     "models": (ModelRow, "name"),
+    "presets": (PresetRow, "name"),
 }
 METRICS: Mapping[Format, tuple[Metric, ...]] = {
     "sequence_classification": ("accuracy",),
@@ -57,6 +59,7 @@ class Registry:
     targets: Mapping[str, TargetRow]
     models: Mapping[str, ModelRow]
     languages: Mapping[str, LanguageRow]
+    presets: Mapping[str, PresetRow]
 
     def dataset(self, name: str, where: str) -> DatasetRow:
         """The data set of a name; `where` is the place that names it, for the error."""
@@ -78,13 +81,17 @@ class Registry:
         """The language of a code."""
         return _find("language", self.languages, code, where)
 
+    def preset(self, name: str, where: str) -> PresetRow:
+        """The preset of a name."""
+        return _find("preset", self.presets, name, where)
+
 
 def load_registry(extra: Sequence[Path] = ()) -> Registry:
     """The built-in rows with the users' files merged over them, each file read once a process.
 
     Args:
-        extra: Files with any of the sections `datasets`, `tasks`, `targets`, `models` and
-            `languages`; a row of a known name replaces that row as a whole.
+        extra: Files with any of the sections `datasets`, `tasks`, `targets`, `models`, `languages`
+            and `presets`; a row of a known name replaces that row as a whole.
 
     Raises:
         InputError: On a row that is wrong or that does not fit the rows it refers to, with file,
@@ -173,6 +180,8 @@ class _Checks:
             self._task(task)
         for target in self.registry.targets.values():
             self._target(target)
+        for preset in self.registry.presets.values():
+            self._preset(preset)
 
     def _at(self, section: str, name: str, key: str) -> str:
         return f"{self.origins[section, name]}: {section}.{name}: {key}"
@@ -264,6 +273,23 @@ class _Checks:
         if tasks and dataset.format in LABELLED:
             last = self.registry.datasets[tasks[-1].datasets[0]]
             self._agree(where, "labels", dataset, last)
+
+    def _preset(self, preset: PresetRow) -> None:
+        where, registry = self._at("presets", preset.name, "training"), self.registry
+        preset.training.check(where)
+        for task in preset.training.tasks:
+            registry.task(task, f"{where}.tasks")
+        for model, own in preset.training.models.items():
+            registry.model(model, f"{where}.models")
+            for task in own.tasks:
+                registry.task(task, f"{where}.models.{model}.tasks")
+        where = self._at("presets", preset.name, "encoding")
+        preset.encoding.check(where)
+        valid = {*registry.datasets, *METRICS}
+        for name in preset.encoding.datasets:
+            if name not in valid:
+                problem = f"unknown data set or format {name!r}"
+                raise InputError(f"{where}.datasets", problem, hint=nearest(name, valid))
 
 
 def _shown(value: object) -> str:

@@ -1,4 +1,4 @@
-"""The typed rows of the registry: data sets, tasks, targets, models, languages.
+"""The typed rows of the registry: data sets, tasks, targets, models, languages, presets.
 
 A row says everything that the workflow knows of a thing; code asks the row and never the name. The
 rows themselves stand in the YAML files beside this module.
@@ -23,6 +23,7 @@ from pydantic import (
     model_validator,
 )
 
+from xstilts.config import EncodingSection, TrainingSection
 from xstilts.errors import nearest
 from xstilts.validation import Text
 
@@ -617,6 +618,23 @@ class ModelRow(Row):
         if not 0 <= self.retrieval_layer <= self.layers:
             raise ValueError(f"retrieval_layer is not one of 0..{self.layers}")
         return self
+
+
+class PresetRow(Row):
+    """The settings of a published system, which a study starts from.
+
+    Attributes:
+        title: Whose they are.
+        source: Where the numbers come from.
+        training: Hyper-parameters of intermediate training and fine-tuning, none of pretraining.
+        encoding: Sub-word settings.
+    """
+
+    name: Name
+    title: str
+    source: str
+    training: TrainingSection = TrainingSection()
+    encoding: EncodingSection = EncodingSection()
 
 
 class LanguageRow(Row):

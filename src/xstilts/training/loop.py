@@ -404,6 +404,8 @@ def make_optimizer(model: torch.nn.Module, settings: Training) -> torch.optim.Op
 
 def warm_steps(settings: Training, steps: int) -> int:
     """Optimiser steps of the warm-up."""
+    if settings.warmup_steps is not None:
+        return settings.warmup_steps
     return round(settings.warmup * steps)
 
 

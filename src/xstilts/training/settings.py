@@ -20,7 +20,10 @@ class Training(Strict):
         batch_size: Examples of one optimiser step (effective batch).
         epochs: Passes over the training data; ignored where ``max_steps`` is given.
         max_steps: Optimiser steps.
-        warmup: Share of the steps over which the learning rate rises linearly from 0.
+        warmup: Share of the steps over which the learning rate rises linearly from 0; ignored
+            where ``warmup_steps`` is given.
+        warmup_steps: The same as a number of steps; a training no longer than that never reaches
+            the peak.
         weight_decay: Decay of all weights but biases and LayerNorms.
         adam_epsilon: AdamW's epsilon.
         adam_beta2: AdamW's second beta.
@@ -47,6 +50,7 @@ class Training(Strict):
     epochs: Annotated[float, Field(gt=0)] = 3.0
     max_steps: Positive | None = None
     warmup: Share = 0.1
+    warmup_steps: Annotated[int, Field(ge=0)] | None = None
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     adam_epsilon: Annotated[float, Field(gt=0)] = 1e-8
     adam_beta2: Annotated[float, Field(gt=0, lt=1)] = 0.999
