@@ -90,4 +90,6 @@ def print_summary():
 
     tables = SESSION.results / TABLES
     print(summary(tables))
-    print(f"Tables and figures: {SESSION.study.results / SESSION.study.study / TABLES}/")
+    print(
+        f"Tables and figures: {SESSION.study.results / SESSION.study.study / TABLES}/"
+    )
