@@ -73,8 +73,8 @@ def write_marian(folder: Path, seed: int = 0, codes: tuple[str, ...] = (), **cha
     torch.manual_seed(seed)
     model = MarianMTModel(MarianConfig(**settings | changes))
     # Outputs of many lengths, some of them cut.
-    model.final_logits_bias[0, 0] = 11.0
-    own = {"bad_words_ids": [[pad]], "max_length": POSITIONS, "num_beams": 6}
+    model.final_logits_bias[0, 0] = 9.0
+    own = {"bad_words_ids": [[pad]], "min_new_tokens": 2, "max_length": POSITIONS, "num_beams": 6}
     model.generation_config.update(**own, no_repeat_ngram_size=2)
     model.save_pretrained(folder)
     return folder
