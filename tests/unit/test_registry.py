@@ -63,7 +63,9 @@ def test_row_counts_are_known_but_for_five_kinds(row):
         assert set(row.known_rows(code)) == (set() if unknown else set(row.splits_of(code))), code
 
 
-@pytest.mark.parametrize("section", ["datasets", "tasks", "targets", "models", "languages"])
+@pytest.mark.parametrize(
+    "section", ["datasets", "tasks", "targets", "models", "translators", "languages"]
+)
 def test_titles_are_unique_and_no_row_stands_twice(section):
     rows = getattr(REGISTRY, section)
     titles = [getattr(row, "title", row.name) for row in rows.values()]
