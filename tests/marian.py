@@ -78,3 +78,30 @@ def write_marian(folder: Path, seed: int = 0, codes: tuple[str, ...] = (), **cha
     model.generation_config.update(**own, no_repeat_ngram_size=2)
     model.save_pretrained(folder)
     return folder
+
+
+def write_m2m100(folder: Path) -> Path:
+    """The same for a model whose tokenizer has codes of languages."""
+    import torch
+    from transformers import M2M100Config, M2M100ForConditionalGeneration, M2M100Tokenizer
+
+    folder.mkdir(parents=True, exist_ok=True)
+    words = write_vocabulary(folder, ())
+    (folder / "target.spm").unlink()
+    (folder / "source.spm").rename(folder / "sentencepiece.bpe.model")
+    usual = [word for word in words if word not in ("</s>", "<unk>", "<pad>")]
+    ids = {word: number for number, word in enumerate(["<s>", "<pad>", "</s>", "<unk>", *usual])}
+    (folder / "vocab.json").write_text(json.dumps(ids))
+    (folder / "tokenizer_config.json").write_text("{}")
+    tokenizer = M2M100Tokenizer(
+        str(folder / "vocab.json"), str(folder / "sentencepiece.bpe.model"), model_max_length=64
+    )
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(0)
+    size = {"d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "encoder_ffn_dim": 24}
+    size |= {"decoder_ffn_dim": 24, "encoder_attention_heads": 2, "decoder_attention_heads": 2}
+    config = M2M100Config(
+        vocab_size=len(ids) + 100, max_position_embeddings=64, init_std=1.0, **size
+    )
+    M2M100ForConditionalGeneration(config).save_pretrained(folder)
+    return folder

@@ -13,14 +13,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from marian import POSITIONS, sentences, write_marian
+from marian import POSITIONS, sentences, write_m2m100, write_marian
 from tiny import settings_of_process
 from xstilts.artifacts.manifest import MANIFEST, describe_files, read_manifest
 from xstilts.artifacts.publish import publishing
-from xstilts.data.translate import EXIT_MORE_TIME, run
+from xstilts.data.translate import run
 from xstilts.data.translation_cache import Translation, TranslationCache
 from xstilts.data.translator import STEP, Translator, batches, cut
 from xstilts.errors import InputError
+from xstilts.runtime import EXIT_MORE_TIME
+from xstilts.training.deadline import Deadline
 
 ROW = {"name": "tiny-en-de", "source": "en", "target": "de", "prefix": ""}
 ROW |= {"source_code": None, "target_code": None}
@@ -106,7 +108,10 @@ def notes(out: Path, split: str = "train") -> dict[str, int]:
 
 
 def alone(marian: Path, text: str, limit: int, **more: Any) -> tuple[str, bool]:
-    """What transformers makes of a text by itself, and whether it reached the limit."""
+    """What transformers makes of a text by itself, and whether it reached the limit.
+
+    A forced first token names the language and is not part of the text.
+    """
     from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(marian)
@@ -121,7 +126,8 @@ def alone(marian: Path, text: str, limit: int, **more: Any) -> tuple[str, bool]:
         **more,
     )
     # One start token, and the end that is forced at the limit.
-    return tokenizer.decode(ids, skip_special_tokens=True), 0 not in ids[1:limit].tolist()
+    text = tokenizer.decode(ids[2:] if more else ids, skip_special_tokens=True)
+    return text, 0 not in ids[1:limit].tolist()
 
 
 def limit_of(length: int) -> int:
@@ -231,7 +237,33 @@ def test_a_language_code_begins_every_output(here: Path, marian: Path) -> None:
     limit = limit_of(len(tokenizer(text)["input_ids"]))
     number = tokenizer.convert_tokens_to_ids(code)
     assert column(out) == [alone(marian, text, limit, forced_bos_token_id=number)[0].strip()]
-    assert column(out)[0].startswith(code)
+    assert column(out) != column(translated("plain", [text]))
+
+
+def test_m2m100_is_told_both_languages(here: Path, tmp_path: Path) -> None:
+    """Its codes are of the tokenizer's own, and no tokens of the vocabulary."""
+    from transformers import AutoTokenizer, M2M100ForConditionalGeneration
+
+    folder = write_m2m100(tmp_path / "m2m100")
+    write_translator(folder)
+    row = ROW | {"source_code": "en", "target_code": "de"}
+    short = SETTINGS | {"max_new_tokens": 24}
+    out = translated("pairs", TEXTS[:4], translator=row, settings=short)
+    tokenizer = AutoTokenizer.from_pretrained(folder, src_lang="en")
+    model = M2M100ForConditionalGeneration.from_pretrained(folder).eval()
+    for text, made in zip(TEXTS[:4], column(out), strict=True):
+        inputs = tokenizer(text, return_tensors="pt")
+        (ids,) = model.generate(
+            **inputs,
+            forced_bos_token_id=tokenizer.get_lang_id("de"),
+            num_beams=3,
+            renormalize_logits=True,
+            max_new_tokens=24,
+        )
+        assert made == tokenizer.decode(ids[2:], skip_special_tokens=True).strip()
+    assert len(set(column(out))) == 4
+    with pytest.raises(InputError, match=r"has no token 'deu_Latn'"):
+        translated("wrong", TEXTS[:4], translator=row | {"target_code": "deu_Latn"})
 
 
 # ---- long texts
@@ -343,6 +375,18 @@ def test_stopped_and_resumed_gives_the_same_bytes(here: Path, sign: int) -> None
     assert 0 < json.loads((out / "provenance.json").read_text())["from_cache"] < 50
     if sign == signal.SIGTERM:
         assert "needs more time" in (here / "said").read_text()
+
+
+def test_a_time_limit_ends_it_in_time(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The third batch comes too late.
+    times = iter([False, False, True])
+    monkeypatch.setattr(Deadline, "due", lambda _: next(times))
+    with pytest.raises(SystemExit) as stopped:
+        translated("pairs", TEXTS[:30])
+    assert stopped.value.code == EXIT_MORE_TIME == 75
+    assert not Path("data/translated/pairs/tiny-en-de").exists()
+    (kept,) = Path("state/translations").glob("*/*.jsonl")
+    assert len(kept.read_text().splitlines()) == 2
 
 
 def test_a_second_data_set_finds_what_it_shares(

@@ -52,10 +52,12 @@ rule translate:
         manifest(TRANSLATED),
     log:
         "logs/translate/{dataset}/{translator}.log",
+    resources:
+        runtime=0,
     params:
         spec=spec(TRANSLATED),
     shell:
-        stage("translate", TRANSLATED)
+        training("translate", TRANSLATED)
 
 
 # The test data of a target in all its languages, as one artifact.

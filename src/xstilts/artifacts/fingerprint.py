@@ -100,6 +100,7 @@ _NEUTRAL = frozenset(
         f"{_PACKAGE}.progress",
         f"{_PACKAGE}.runtime",
         f"{_PACKAGE}.validation",
+        f"{_PACKAGE}.training.deadline",
         f"{_PACKAGE}.training.state",
         f"{_PACKAGE}.data.translation_cache",
         f"{_PACKAGE}.artifacts.publish",

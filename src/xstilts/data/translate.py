@@ -27,11 +27,10 @@ from xstilts.data.translation_cache import Translation, TranslationCache
 from xstilts.data.translator import Translator, batches
 from xstilts.errors import InputError
 from xstilts.progress import Progress
-from xstilts.runtime import runtime
+from xstilts.runtime import EXIT_MORE_TIME, runtime
+from xstilts.training.deadline import Deadline
 
 SPLITS = ("train", "dev")
-#: Exit status of a stage that needs more time; trainings end with the same one.
-EXIT_MORE_TIME = 75
 #: Share of empty translations above which the translator is taken to be broken or the wrong one.
 MOST_EMPTY = 0.05
 
@@ -84,7 +83,8 @@ def run(spec: Mapping[str, Any], out: Path) -> None:
     Raises:
         InputError: If an input is damaged, the translator cannot be used, or too many of its
             translations are empty.
-        SystemExit: With status 75 after SIGTERM; what is done is kept.
+        SystemExit: With status 75 after SIGTERM, or as the time limit comes near; what is done is
+            kept.
     """
     prepared = Path(spec["inputs"]["prepared"])
     report = json.loads(check_file(prepared, "report.json").read_text(encoding="utf-8"))
@@ -118,7 +118,7 @@ def run(spec: Mapping[str, Any], out: Path) -> None:
 
 @dataclass
 class _Stop:
-    """Set by SIGTERM, looked at after every batch."""
+    """Set by SIGTERM, looked at before every batch."""
 
     asked: bool = field(default=False)
 
@@ -143,12 +143,13 @@ def _translate(spec: Mapping[str, Any], out: Path, texts: list[str]) -> Done:
     try:
         # All sentences make up the batches, so that a run that goes on has those of one that was
         # never stopped.
+        deadline = Deadline(size=0)
         budget = runtime().eval_batch_tokens // spec["settings"]["num_beams"]
         for batch in batches(lengths, sentences, budget):
             missing = [place for place in batch if sentences[place] not in cache.known]
             if not missing:
                 continue
-            if stop.asked:
+            if stop.asked or deadline.due():
                 print(f"{out}: what is done is kept, needs more time", file=sys.stderr)
                 raise SystemExit(EXIT_MORE_TIME)
             sources = [sentences[place] for place in missing]

@@ -137,7 +137,10 @@ class Translator:
         with torch.inference_mode():
             found = model.generate(**inputs.to(model.device), max_new_tokens=limit, **self._search)
         rows = found[:, 1:].tolist()  # without the token that decoding starts from
-        decoded = self.tokenizer.batch_decode(rows, skip_special_tokens=True)
+        first = 1 if self.row["target_code"] else 0  # nor the one that names the language
+        decoded = self.tokenizer.batch_decode(
+            [row[first:] for row in rows], skip_special_tokens=True
+        )
         return [
             Translation(text.strip(), self._is_cut(row, limit))
             for text, row in zip(decoded, rows, strict=True)
@@ -197,11 +200,11 @@ class Translator:
             InputError: If the vocabulary has no such token.
         """
         tokenizer = self.tokenizer
-        number: int | None
-        if hasattr(tokenizer, "lang_code_to_id"):  # M2M100, whose codes are no tokens (`en`)
-            number = tokenizer.get_lang_id(token) if token in tokenizer.lang_code_to_id else None
-        else:
-            number = tokenizer.convert_tokens_to_ids(token)
+        # M2M100 and mBART list their codes, which are no tokens (`en`); those of others are.
+        codes: Mapping[str, int] | None = getattr(tokenizer, "lang_code_to_id", None)
+        number: int | None = (
+            tokenizer.convert_tokens_to_ids(token) if codes is None else codes.get(token)
+        )
         if number is None or number == tokenizer.unk_token_id:
             raise InputError(
                 f"translator {self.row['name']}",
@@ -225,6 +228,7 @@ class Translator:
 
             torch.set_num_threads(runtime().threads or 1)
             torch.use_deterministic_algorithms(True, warn_only=True)
+            torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
             device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
             self._model = self._load_model().to(device).eval()
             self._model.generation_config.max_length = None
