@@ -27,6 +27,8 @@ STAGES = {
     "testset": ("xstilts.data.testset", "run"),
     "check": ("xstilts.data.check", "run"),
     "fetch_model": ("xstilts.data.fetch", "run_model"),
+    "fetch_translator": ("xstilts.data.fetch", "run_translator"),
+    "translate": ("xstilts.data.translate", "run"),
     "pretrain": ("xstilts.training.stages", "pretrain"),
     "intermediate": ("xstilts.training.stages", "fine_tune"),
     "finetune": ("xstilts.training.stages", "fine_tune"),
@@ -38,11 +40,19 @@ STAGES = {
 #: Stages that need no pandas. pyarrow imports it unasked, which is half of their time.
 LIGHT = {"fetch", "prepare", "tokenizer", "tokens", "testset", "check", "score"}
 #: Short stages that tell nothing of their own.
-UNTOLD = {"fetch", "prepare", "tokenizer", "tokens", "testset", "fetch_model"}
+UNTOLD = {
+    "fetch",
+    "prepare",
+    "tokenizer",
+    "tokens",
+    "testset",
+    "fetch_model",
+    "fetch_translator",
+}
 #: Unix time at which this process has to be gone, for the stages that save their state.
 DEADLINE = "XSTILTS_DEADLINE"
 #: Stages that may use the network.
-ONLINE = {"fetch", "fetch_model", "tokenizer"}
+ONLINE = {"fetch", "fetch_model", "fetch_translator", "tokenizer"}
 
 
 class _NoPandas:

@@ -84,6 +84,8 @@ class Recipe(Strict):
         cap: In all of these, larger tasks count as so large, in training examples (QA: windows).
         mlm: Masked language modelling beside them.
         training: Hyper-parameters that differ for this recipe.
+        translate: Translators: the tasks are trained on their translations instead of the original;
+            the code of the original's language stands for the original beside them.
     """
 
     tasks: Annotated[tuple[Name, ...], BeforeValidator(_one_or_many)] = ()
@@ -92,6 +94,7 @@ class Recipe(Strict):
     cap: Positive | None = None
     mlm: ContinuedMlm | None = None
     training: dict[str, Any] = {}
+    translate: Annotated[tuple[Name, ...], BeforeValidator(_one_or_many)] = ()
 
     @model_validator(mode="after")
     def _check_sampling(self) -> Recipe:
@@ -215,6 +218,33 @@ class Pretraining(Strict):
     training: dict[str, Any] = {}
 
 
+class Translation(Strict):
+    """How training data are translated (recipes with `translate`); no sampling, ever.
+
+    `num_beams`, `length_penalty`, `renormalize_logits` and `max_new_tokens` are those of
+    transformers' generation and win over the model's own; what is not named here is the model's.
+
+    Attributes:
+        num_beams: Width of the beam search; 1 is greedy.
+        length_penalty: Above 0 it favours longer translations.
+        renormalize_logits: Probabilities sum to 1 after forbidden tokens are left out. OPUS-MT's
+            repositories say so on their main branch, and not on older ones with safetensors.
+        max_new_tokens: Most sub-words of a translation.
+        max_length_factor: A translation is also cut at so many times the length of its source,
+            rounded up to a multiple of 16 (Marian's option of this name and value): else one that
+            repeats itself without end holds up all others.
+        max_source_tokens: A longer text is cut at the ends of its sentences and translated in
+            parts; null for what the model can read.
+    """
+
+    num_beams: Positive = 4
+    length_penalty: Annotated[float, Field(allow_inf_nan=False)] = 1.0
+    renormalize_logits: bool = True
+    max_new_tokens: Positive = 256
+    max_length_factor: Annotated[float, Field(ge=1)] = 3.0
+    max_source_tokens: Annotated[int, Field(ge=16)] | None = None
+
+
 class Retrieval(Strict):
     """Sentence vectors of targets without training.
 
@@ -333,6 +363,7 @@ class Study(Strict):
             the study sets itself wins over them.
         training: Hyper-parameters.
         encoding: Sub-word settings.
+        translation: How training data are translated.
         evaluation: Prediction and scoring.
         toyworld: Sizes of synthetic data.
         log_seconds: Seconds between two progress lines of a job.
@@ -359,6 +390,7 @@ class Study(Strict):
     preset: Name | None = None
     training: TrainingSection = TrainingSection()
     encoding: EncodingSection = EncodingSection()
+    translation: Translation = Translation()
     evaluation: Evaluation = Evaluation()
     toyworld: ToyWorld = ToyWorld()
     log_seconds: Annotated[float, Field(gt=0)] = 15.0

@@ -21,12 +21,25 @@ from xstilts.config import ContinuedMlm, Encoding, Recipe, Study
 from xstilts.data.lock import Lock
 from xstilts.errors import InputError, nearest
 from xstilts.registry import Registry
-from xstilts.registry.rows import DatasetRow, ModelRow, TargetRow, TaskRow, ToySource
+from xstilts.registry.rows import (
+    DatasetRow,
+    ModelRow,
+    TargetRow,
+    TaskRow,
+    ToySource,
+    TranslatorRow,
+)
 from xstilts.training.settings import Training
 from xstilts.validation import parse
 
 CHECK = "data/check"
 TABLES = "tables"
+#: Formats whose labels stay true in translation, and their texts. Answers of QA are places in a
+#: context and tags are of single words: neither survives.
+TRANSLATED = {
+    "sequence_classification": ("text_a", "text_b"),
+    "multiple_choice": ("prompt", "choices"),
+}
 #: Candidates that a ranking writes down: XTREME-R looks at no more.
 RANKED = 20
 
@@ -171,7 +184,7 @@ def prepared(dataset: str, language: str) -> str:
 
 
 def tokens(model: str, dataset: str, language: str) -> str:
-    """Folder of a data set's sub-words for a model's tokenizer."""
+    """Folder of a data set's sub-words for a model's tokenizer; `language` may be a translator."""
     return f"data/tokens/{model}/{dataset}/{language}"
 
 
@@ -247,6 +260,54 @@ class _Planner:
                 "'none' is the recipe without intermediate training",
                 hint="Give the recipe another name",
             )
+        self._check_translate(recipe, place)
+
+    def _check_translate(self, recipe: Recipe, place: str) -> None:
+        """Names under `translate` must suit all of the recipe's tasks."""
+        place = f"{place}.translate"
+        if recipe.translate and not recipe.tasks:
+            raise InputError(place, "the recipe has no tasks to translate")
+        for name in recipe.translate:
+            if recipe.translate.count(name) > 1:
+                raise InputError(place, f"{name!r} stands there twice")
+        for name in recipe.tasks if recipe.translate else ():
+            task = self.registry.task(name, place)
+            format_name = self.registry.datasets[task.datasets[0]].format
+            if format_name not in TRANSLATED:
+                raise InputError(
+                    place,
+                    f"task {name!r} cannot be translated: its spans or tags would not fit",
+                    expected=" or ".join(TRANSLATED),
+                    found=format_name,
+                )
+            for source in recipe.translate:
+                self._translator(source, task, place)
+
+    def _translator(self, name: str, task: TaskRow, place: str) -> TranslatorRow | None:
+        """A translator that can read a task; None where a language means the task as it is."""
+        registry = self.registry
+        if name in registry.languages:
+            if name != task.language:
+                raise InputError(
+                    place,
+                    f"task {task.name!r} is in {task.language!r}; a language stands for the data "
+                    "as they are",
+                    expected=f"{task.language} or a translator",
+                    found=name,
+                )
+            return None
+        if name not in registry.translators:
+            hint = nearest(name, [*registry.translators, task.language])
+            raise InputError(place, f"unknown translator {name!r}", hint=hint)
+        row = registry.translator(name, place)
+        if row.source != task.language:
+            raise InputError(
+                place,
+                f"translator {name!r} reads {row.source!r}, and task {task.name!r} is in "
+                f"{task.language!r}",
+                hint=f"Take a translator whose source is {task.language}",
+            )
+        return row
 
     def _check_sections(self) -> None:
         """Settings, and keys that name a task, a model or the like: none may stand there idle."""
@@ -388,11 +449,21 @@ class _Planner:
         }
         return self._add(Job("prepare", out, spec))
 
-    def _tokens(self, model: ModelRow, dataset: str, language: str) -> str:
-        out = tokens(model.name, dataset, language)
+    def _tokens(
+        self,
+        model: ModelRow,
+        dataset: str,
+        language: str,
+        translator: TranslatorRow | None = None,
+    ) -> str:
+        out = tokens(model.name, dataset, translator.name if translator else language)
         if out in self.jobs:
             return out
         row = self.registry.dataset(dataset, self.where)
+        if translator is None:
+            texts = self._prepared(row, language)
+        else:
+            texts, language = self._translated(row, language, translator), translator.target
         spec = {
             "stage": "tokens",
             "fingerprint": fingerprint(
@@ -404,11 +475,36 @@ class _Planner:
             "encoding": self._encoding(model, row).model_dump(mode="json"),
             **({"odd_words": row.odd_words} if row.odd_words else {}),
             "inputs": {
-                "prepared": self._prepared(row, language),
+                "prepared": texts,
                 "tokenizer": f"models/{model.name}/tokenizer",
             },
         }
         return self._add(Job("tokens", out, spec))
+
+    def _translated(self, row: DatasetRow, language: str, translator: TranslatorRow) -> str:
+        """A data set's training rows in another language; one for all models, recipes and seeds."""
+        spec = {
+            "stage": "translate",
+            "fingerprint": fingerprint("xstilts.data.translate"),
+            "dataset": row.name,
+            "translator": translator.model_dump(
+                mode="json",
+                include={"name", "source", "target", "prefix", "source_code", "target_code"},
+            ),
+            "fields": [name for name in TRANSLATED[row.format] if name in row.fields],
+            "settings": self.study.translation.model_dump(mode="json"),
+            "inputs": {
+                "prepared": self._prepared(row, language),
+                "translator": self._fetched_translator(translator),
+            },
+        }
+        return self._add(Job("translate", f"data/translated/{row.name}/{translator.name}", spec))
+
+    def _fetched_translator(self, row: TranslatorRow) -> str:
+        described = row.model_dump(mode="json", include={"name", "hub"})
+        lock = self.lock.model(row.name)
+        spec = {"stage": "fetch_translator", "translator": described, "lock": lock, "inputs": {}}
+        return self._add(Job("fetch_translator", f"translators/{row.name}", spec))
 
     def _corpus(
         self, names: Iterable[str], languages: Iterable[str], key: str
@@ -505,11 +601,17 @@ class _Planner:
     # ---- training
 
     def _task(
-        self, model: ModelRow, row: TaskRow, stage: str, own: dict[str, Any]
+        self,
+        model: ModelRow,
+        row: TaskRow,
+        stage: str,
+        own: dict[str, Any],
+        translators: Iterable[TranslatorRow | None] = (None,),
     ) -> dict[str, Any]:
         """A task as a training's spec holds it, with the tokens of its data sets.
 
-        Its batches are those of a training on it alone, unless the recipe says otherwise.
+        Its batches are those of a training on it alone, unless the recipe says otherwise. Its data
+        are read in the translations of the translators; None is the original.
         """
         datasets = [self.registry.datasets[name] for name in row.datasets]
         alone = self._training(model, stage, [row.name], own)
@@ -519,7 +621,11 @@ class _Planner:
             "name": row.name,
             "head": row.head_name,
             "format": datasets[0].format,
-            "tokens": [self._tokens(model, data.name, row.language) for data in datasets],
+            "tokens": [
+                self._tokens(model, data.name, row.language, translator)
+                for translator in translators
+                for data in datasets
+            ],
             "batch_size": alone.batch_size,
             "negatives": alone.negatives,
         }
@@ -592,7 +698,12 @@ class _Planner:
         training = self._training(model, "intermediate", recipe.tasks, recipe.training)
         rows = [self.registry.task(task, f"{self.where}: {key}") for task in recipe.tasks]
         self._check_heads(rows, key)
-        tasks = [self._task(model, row, "intermediate", recipe.training) for row in rows]
+        tasks = [
+            self._task(
+                model, row, "intermediate", recipe.training, self._translators(recipe, row, key)
+            )
+            for row in rows
+        ]
         mlm = self._mlm(model, recipe.mlm, training, f"{key}.mlm") if recipe.mlm else None
         out = f"checkpoints/{model.name}/{name}/seed-{seed}/intermediate"
         return self._train_job(
@@ -606,6 +717,11 @@ class _Planner:
             mlm=mlm,
             heads={},
         )
+
+    def _translators(self, recipe: Recipe, row: TaskRow, key: str) -> list[TranslatorRow | None]:
+        """Translators of a recipe's task; None for the task as it is."""
+        place = f"{self.where}: {key}.translate"
+        return [self._translator(name, row, place) for name in recipe.translate] or [None]
 
     def _check_heads(self, rows: Iterable[TaskRow], key: str) -> None:
         """Tasks that share a head must have its format and labels."""
@@ -823,7 +939,7 @@ class _Planner:
     # ---- the study as a whole
 
     def _check_stage(self) -> None:
-        stages = ("prepare", "tokens", "testset", "fetch_model")
+        stages = ("prepare", "translate", "tokens", "testset", "fetch_model", "fetch_translator")
         data = [out for stage in stages for out in self._outs(stage)]
         # Snakemake compares every input of this job with each file that any job asks for, so it is
         # shown only the last artifact of each chain.

@@ -10,6 +10,8 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 VARIABLE = "XSTILTS_RUNTIME"
+#: Exit status of a stage that saved its state and needs more time.
+EXIT_MORE_TIME = 75
 
 
 class Runtime(BaseModel):

@@ -117,6 +117,7 @@ class Session:
         models = [self.registry.models[name] for name in self.study.models]
         finetuned = [job.out.rsplit("/", 1)[1] for job in self.plan.of("finetune")]
         raw = [job.spec for job in self.plan.of("fetch")]
+        translators = self.plan.of("fetch_translator")
         return {
             "model": _any(row.name for row in models),
             "hub_model": _any(row.name for row in models if row.hub),
@@ -125,9 +126,16 @@ class Session:
             "seed": _any(str(seed) for seed in self.study.seeds),
             "training": _any(finetuned),
             "target": _any(self.study.targets),
+            "translator": _any(job.spec["translator"]["name"] for job in translators),
             "dataset": _any(spec["dataset"] for spec in raw),
             "config": _any(spec["config"] for spec in raw),
-            "language": _any(job.spec["language"] for job in self.plan.of("prepare")),
+            # A translator's name stands where the language of tokens does.
+            "language": _any(
+                [
+                    *(job.spec["language"] for job in self.plan.of("prepare")),
+                    *(job.spec["translator"]["name"] for job in translators),
+                ]
+            ),
         }
 
     # ---- the lock
@@ -148,17 +156,20 @@ class Session:
         ]
 
     def _wanted(self) -> list[Wanted]:
-        """Data sets in the languages that are read, and models."""
+        """Data sets in the languages that are read, models and translators."""
         found: list[Wanted] = []
         for job in self.plan.of("prepare"):
             row, language = self.registry.datasets[job.spec["dataset"]], job.spec["language"]
             if "lock" in self.plan.jobs[job.spec["inputs"]["raw"]].spec:
                 found.append((row, row.config(language), language))
-        return [*found, *(self.registry.models[name] for name in self.study.models)]
+        found.extend(self.registry.models[name] for name in self.study.models)
+        used = (job.spec["translator"]["name"] for job in self.plan.of("fetch_translator"))
+        return [*found, *(self.registry.translators[name] for name in used)]
 
     def _local_and_unlocked(self) -> bool:
         """Whether the lock lacks something and all of it lies on this machine."""
-        jobs = [*self.plan.of("fetch"), *self.plan.of("fetch_model")]
+        stages = ("fetch", "fetch_model", "fetch_translator")
+        jobs = [job for stage in stages for job in self.plan.of(stage)]
         unlocked = [job for job in jobs if job.spec.get("lock", True) is None]
         kinds = {self._kind(job) for job in unlocked}
         return bool(unlocked) and kinds <= ({"hub", "files"} if self.mirror else {"files"})

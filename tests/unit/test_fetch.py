@@ -27,10 +27,11 @@ from hub_samples import (
 )
 from hub_server import Hub, serving, set_runtime, sha256, use
 from xstilts.artifacts.manifest import read_manifest
-from xstilts.data.fetch import fetch_model_files, run, run_model
+from xstilts.data.fetch import fetch_model_files, run, run_model, run_translator
 from xstilts.data.lock import Lock, write_lock
 from xstilts.data.resolve import Wanted, resolve
 from xstilts.errors import InputError
+from xstilts.registry.rows import TranslatorRow
 from xstilts.runtime import runtime
 
 if TYPE_CHECKING:
@@ -339,6 +340,51 @@ def test_the_stage_of_a_model(hub: Hub) -> None:
             run_it(config_json=right, model_safetensors=corrupt)
     with pytest.raises(InputError, match=r"lacks a file; .*found .*part.safetensors"):
         run_it(model_safetensors=b"", part_safetensors=b"half of the weights")
+
+
+def test_the_stage_of_a_translator(hub: Hub) -> None:
+    branch = "refs/pr/4"
+    row = TranslatorRow(
+        name="mt",
+        title="MT",
+        hub="owner/mt",
+        revision=branch,
+        source="en",
+        target="de",
+        licence="MIT",
+    )
+    names = ["generation_config.json", "source.spm", "target.spm", "vocab.json"]
+    files = {name: name.encode() for name in [*names, "tokenizer_config.json", "README.md"]}
+    files |= {"config.json": b'{"is_encoder_decoder": true}'}
+    hub.publish("owner/mt", files | {"pytorch_model.bin": b"pickle"}, "models")
+    out = Path("translators/mt")
+
+    def run_it(**changes: bytes) -> None:
+        changed = {name.replace("_", "."): content for name, content in changes.items()}
+        files_now = files | {"model.safetensors": WEIGHTS} | changed
+        hub.publish("owner/mt", files_now, "models", branch)
+        lock = resolve([row], Lock())[0]
+        assert lock.models["mt"].source == "hf:owner/mt@refs/pr/4"
+        spec = {"stage": "fetch_translator", "translator": {"name": "mt", "hub": "owner/mt"}}
+        run_translator({**spec, "lock": lock.model("mt")}, out)
+
+    run_it()
+    assert sorted(read_manifest(out).files) == [
+        "config.json",
+        "generation_config.json",
+        "model.safetensors",
+        "source.spm",
+        "target.spm",
+        "tokenizer_config.json",
+        "vocab.json",
+    ]
+    with pytest.raises(InputError, match=r"owner/mt: model.safetensors: is no whole"):
+        run_it(model_safetensors=WEIGHTS[:-1])
+    with pytest.raises(InputError, match=r"config.json: describes no translator.*found 'bert'"):
+        run_it(config_json=b'{"model_type": "bert"}')
+    plain = row.model_copy(update={"revision": None})
+    with pytest.raises(InputError, match=r"owner/mt \(translator mt\).*refs/pr/4"):
+        resolve([plain], Lock())
 
 
 # ---- the toy world

@@ -137,8 +137,11 @@ def test_imports_are_followed_wherever_they_stand(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def roots(repository):
+def roots(repository, tmp_path_factory):
     """Roots of every kind of job in the default study and the paper's, by the job's name."""
+    row = "{title: T, hub: a/b, source: qaa, target: qab, licence: MIT}"
+    rows = tmp_path_factory.mktemp("rows") / "rows.yaml"
+    rows.write_text(f"translators: {{tiny-mt: {row}}}")
     found: dict[str, tuple[str, ...]] = {}
     known: dict[str, tuple[str, ...]] = {}
 
@@ -150,7 +153,13 @@ def roots(repository):
     content = {
         "study": "fingerprints",
         "models": ["toy-xlmr"],
-        "recipes": {"none": None, "toy_choice": None, "toy_pos": None},
+        "registry": [str(rows)],
+        "recipes": {
+            "none": None,
+            "toy_choice": None,
+            "toy_pos": None,
+            "translated": {"tasks": "toy_choice", "translate": "tiny-mt"},
+        },
         "targets": ["toy_nli", "toy_pos", "toy_qa", "toy_retrieval"],
         "languages": ["qaa", "qab"],
         "source_language": "qaa",
@@ -176,6 +185,7 @@ def roots(repository):
 STAGES = [
     "fetch",
     "prepare",
+    "translate",
     "tokenizer",
     "testset",
     "check",
@@ -248,6 +258,9 @@ def test_the_study_has_all_stages(roots):
         ("formats.token_classification.decode", {"evaluate token"}),
         ("data.prepare", {"prepare"}),
         ("data.subwords", {"tokenizer", "tokens"}),
+        ("data.translate", {"translate"}),
+        ("data.translator", {"translate"}),
+        ("data.translation_cache", set()),
         ("toyworld.grammar", {"fetch"}),
         ("analysis.tables", {"aggregate"}),
         ("artifacts.publish", set()),

@@ -8,7 +8,7 @@ import pytest
 from xstilts.plan import Plan
 from xstilts.session import Session
 
-RECIPES = 25  # none; 9 tasks and all of them mixed; MLM alone and beside those 10; 3 translations
+RECIPES = 31  # none; 9 tasks and all of them mixed; MLM alone and beside those 10; 9 translations
 SEEDS = 3
 TRAINED, UNTRAINED = 8, 2
 
@@ -29,6 +29,24 @@ def test_every_cell_is_planned_once(plan: Plan) -> None:
     assert stages["evaluate"] == stages["score"] == cells * (TRAINED + UNTRAINED) - spared
     assert stages["testset"] == TRAINED + UNTRAINED
     assert stages["fetch_model"] == stages["check"] == stages["aggregate"] == 1
+
+
+def test_a_translation_serves_all_seeds(plan: Plan) -> None:
+    wanted = {(data, code) for data in ("qqp", "hellaswag") for code in ("de", "ru", "sw")}
+    assert {job.out for job in plan.of("translate")} == {
+        f"data/translated/{data}/opus-mt-en-{code}" for data, code in wanted
+    }
+    assert len(plan.of("fetch_translator")) == 3
+    for data, code in wanted:
+        cell = f"checkpoints/xlm-roberta-large/{data}_{code}/seed-2/intermediate"
+        (task,) = plan.jobs[cell].spec["tasks"]
+        (tokens,) = task["tokens"]
+        assert tokens == f"data/tokens/xlm-roberta-large/{data}/opus-mt-en-{code}"
+        translated = plan.jobs[plan.jobs[tokens].spec["inputs"]["prepared"]]
+        assert translated.spec["inputs"] == {
+            "prepared": f"data/prepared/{data}/en",
+            "translator": f"translators/opus-mt-en-{code}",
+        }
 
 
 def test_xquad_and_mlqa_share_one_checkpoint(plan: Plan) -> None:

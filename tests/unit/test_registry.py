@@ -64,7 +64,8 @@ def test_row_counts_are_known_but_for_five_kinds(row):
 
 
 @pytest.mark.parametrize(
-    "section", ["datasets", "tasks", "targets", "models", "languages", "presets"]
+    "section",
+    ["datasets", "tasks", "targets", "models", "translators", "languages", "presets"],
 )
 def test_titles_are_unique_and_no_row_stands_twice(section):
     rows = getattr(REGISTRY, section)

@@ -1,7 +1,9 @@
-# Data sets: fetched (the only network), made canonical and checked, turned into sub-words.
+# Data sets: fetched (the only network), made canonical and checked, translated where a recipe says
+# so, turned into sub-words.
 RAW = "data/raw/{dataset}/{config}"
 PREPARED = "data/prepared/{dataset}/{language}"
 TOKENS = "data/tokens/{model}/{dataset}/{language}"
+TRANSLATED = "data/translated/{dataset}/{translator}"
 TESTSET = "data/testsets/{model}/{target}"
 
 
@@ -40,6 +42,22 @@ rule tokens:
         spec=spec(TOKENS),
     shell:
         stage("tokens", TOKENS)
+
+
+# Training data in another language; it goes on where it was stopped.
+rule translate:
+    input:
+        manifests(TRANSLATED),
+    output:
+        manifest(TRANSLATED),
+    log:
+        "logs/translate/{dataset}/{translator}.log",
+    resources:
+        runtime=0,
+    params:
+        spec=spec(TRANSLATED),
+    shell:
+        training("translate", TRANSLATED)
 
 
 # The test data of a target in all its languages, as one artifact.

@@ -1,6 +1,7 @@
 # Tokenizers and encoders: from the Hub, or made here.
 TOKENIZER = "models/{model}/tokenizer"
 PRETRAINED = "models/{scratch_model}/base"
+TRANSLATOR = "translators/{translator}"
 FETCHED = "models/{hub_model}/base"
 
 
@@ -27,6 +28,17 @@ rule fetch_model:
         spec=spec(FETCHED),
     shell:
         stage("fetch_model", FETCHED)
+
+
+rule fetch_translator:
+    output:
+        manifest(TRANSLATOR),
+    log:
+        "logs/fetch_translator/{translator}.log",
+    params:
+        spec=spec(TRANSLATOR),
+    shell:
+        stage("fetch_translator", TRANSLATOR)
 
 
 rule pretrain:

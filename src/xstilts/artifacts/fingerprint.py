@@ -92,14 +92,17 @@ def _module(name: str, source: Path) -> tuple[str, frozenset[str]] | None:
 
 #: Modules that carry messages, records and settings of the process but decide no byte of an
 #: artifact. A resumed training ends with the same bytes as one that ran through, so `state` decides
-#: none either; a spec holds its settings in full, so `validation` decides none.
+#: none either, nor does the cache of translations; a spec holds its settings in full, so
+#: `validation` decides none.
 _NEUTRAL = frozenset(
     {
         f"{_PACKAGE}.errors",
         f"{_PACKAGE}.progress",
         f"{_PACKAGE}.runtime",
         f"{_PACKAGE}.validation",
+        f"{_PACKAGE}.training.deadline",
         f"{_PACKAGE}.training.state",
+        f"{_PACKAGE}.data.translation_cache",
         f"{_PACKAGE}.artifacts.publish",
         f"{_PACKAGE}.artifacts.record",
         f"{_PACKAGE}.artifacts.manifest",

@@ -110,11 +110,44 @@ def run_model(spec: Mapping[str, Any], out: Path) -> None:
         _check_weights(draft.folder / "model.safetensors", model["hub"])
 
 
-def _check_config(path: Path, model: Mapping[str, Any]) -> None:
+def run_translator(spec: Mapping[str, Any], out: Path) -> None:
+    """Stage `fetch_translator`: everything that a translator is loaded from.
+
+    Args:
+        spec: ``translator`` (name, hub) and ``lock``, its entry in the lock file.
+        out: The artifact's folder: configuration, weights and the files of the tokenizer.
+
+    Raises:
+        InputError: If nothing is locked, the bytes differ, the weights are corrupt, or the model
+            is none that reads one text and writes another.
+    """
+    hub = spec["translator"]["hub"]
+    with publishing(out, spec) as draft:
+        names = fetch_model_files(hub, spec["lock"], draft.folder, ["*"])
+        path = draft.folder / "config.json"
+        config = _read_config(path, hub) if path.exists() else {}
+        if not config.get("is_encoder_decoder"):
+            raise InputError(
+                f"{hub}: config.json",
+                "describes no translator",
+                expected="an encoder-decoder such as Marian, M2M100 or NLLB",
+                found=repr(config.get("model_type")) if config else "no such file",
+            )
+        for name in names:
+            if name.endswith(".safetensors"):
+                _check_weights(draft.folder / name, hub)
+
+
+def _read_config(path: Path, hub: str) -> dict[str, Any]:
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise InputError(f"{model['hub']}: config.json", f"is no JSON ({error})") from error
+        raise InputError(f"{hub}: config.json", f"is no JSON ({error})") from error
+    return config
+
+
+def _check_config(path: Path, model: Mapping[str, Any]) -> None:
+    config = _read_config(path, model["hub"])
     for row_key, config_key in (("architecture", "model_type"), ("layers", "num_hidden_layers")):
         if config.get(config_key) != model[row_key]:
             raise InputError(
@@ -134,7 +167,7 @@ def _check_weights(path: Path, hub: str) -> None:
             pass
     except SafetensorError as error:
         raise InputError(
-            f"{hub}: model.safetensors",
+            f"{hub}: {path.name}",
             f"is no whole safetensors file ({error})",
             found=f"{path.stat().st_size} bytes",
             hint=f"Put a whole file into the repository or its mirror, then {REFRESH}",

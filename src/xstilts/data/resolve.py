@@ -5,14 +5,21 @@ from __future__ import annotations
 from contextlib import ExitStack
 from dataclasses import dataclass
 from fnmatch import fnmatch
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from xstilts.data import sources
 from xstilts.data.lock import Entry, Lock, LockedFile
 from xstilts.data.patience import DamagedError
 from xstilts.data.repositories import Library, place_of
 from xstilts.errors import InputError, nearest
-from xstilts.registry.rows import DatasetRow, FileSource, HubSource, ModelRow, UrlSource
+from xstilts.registry.rows import (
+    DatasetRow,
+    FileSource,
+    HubSource,
+    ModelRow,
+    TranslatorRow,
+    UrlSource,
+)
 from xstilts.runtime import runtime
 
 if TYPE_CHECKING:
@@ -32,10 +39,12 @@ MODEL_FILES = (
     "model.safetensors.index.json",
     "*.safetensors",
 )
+#: Of a translator's repository: its own way of generating, and Marian's vocabularies as well.
+TRANSLATOR_FILES = (*MODEL_FILES, "generation_config.json", "target_vocab.json", "*.spm")
 
 
-#: What a study uses: ``(data set row, configuration, language)``, or a model's row.
-Wanted = tuple[DatasetRow, str, str] | ModelRow
+#: What a study uses: ``(data set row, configuration, language)``, or a model's or translator's row.
+Wanted = tuple[DatasetRow, str, str] | ModelRow | TranslatorRow
 
 
 @dataclass(frozen=True)
@@ -43,7 +52,7 @@ class Change:
     """An entry that was added or that changed.
 
     Attributes:
-        key: ``<data set>/<configuration>`` or the model.
+        key: ``<data set>/<configuration>``, the model or the translator.
         what: Whether it is new, or only its repository changed and the entry is kept.
         details: What is in it, or what changed, one fact a line.
     """
@@ -65,7 +74,7 @@ def resolve(
     data sets and models that the workflow pretrains have no files and are passed over.
 
     Args:
-        wanted: ``(data set row, configuration, language)``, and model rows.
+        wanted: ``(data set row, configuration, language)``, model rows and translator rows.
         lock: What is known; entries that are not wanted stay.
         refresh: Resolve everything that is wanted again, at its present revision. An entry whose
             files all have the same bytes there keeps its old revision.
@@ -112,6 +121,9 @@ def _merged(wanted: Iterable[Wanted]) -> dict[tuple[str, str], _Item]:
         if isinstance(want, ModelRow):
             if want.hub is not None:
                 items["model", want.name] = _ModelItem(want.name, want.hub)
+            continue
+        if isinstance(want, TranslatorRow):
+            items["model", want.name] = _TranslatorItem(want.name, want.hub, want.revision)
             continue
         row, config, language = want
         key, source = ("dataset", f"{row.name}/{config}"), row.source_of(language)
@@ -202,27 +214,42 @@ class _HubItem:
 class _ModelItem:
     name: str
     hub: str
+    branch: str | None = None
+    kind: ClassVar[str] = "model"
+    patterns: ClassVar[tuple[str, ...]] = MODEL_FILES
+    hint: ClassVar[str] = "Use a revision or a copy of the model with safetensors"
 
     def is_covered(self, entry: Entry) -> bool:
-        return entry.source == place_of(self.hub)
+        return entry.source == place_of(self.hub, self.branch)
 
     def resolve(self, library: Library) -> Entry:
-        repository = library.repository(self.hub, "model")
+        repository = library.repository(self.hub, "model", self.branch)
         paths = [
             path
             for path in repository.paths
-            if any(fnmatch(path, pattern) for pattern in MODEL_FILES) and "/" not in path
+            if any(fnmatch(path, pattern) for pattern in self.patterns) and "/" not in path
         ]
         if not any(path.endswith(".safetensors") for path in paths):
             there = [path for path in repository.paths if "/" not in path]
             raise InputError(
-                f"{self.hub} (model {self.name})",
+                f"{self.hub} ({self.kind} {self.name})",
                 "the repository has no *.safetensors; weights in pickles are never loaded",
                 found=", ".join(there) or "no files",
-                hint="Use a revision or a copy of the model with safetensors",
+                hint=self.hint,
             )
         files = {path: LockedFile(**repository.describe(path)) for path in paths}
-        return Entry(source=place_of(self.hub), revision=repository.revision, files=files)
+        source = place_of(self.hub, self.branch)
+        return Entry(source=source, revision=repository.revision, files=files)
+
+
+@dataclass(frozen=True)
+class _TranslatorItem(_ModelItem):
+    kind: ClassVar[str] = "translator"
+    patterns: ClassVar[tuple[str, ...]] = TRANSLATOR_FILES
+    hint: ClassVar[str] = (
+        "Many repositories have safetensors only on the branch of a pull request: name it under "
+        "`revision` of the registry's row (e.g. refs/pr/4), or put a converted copy into a mirror"
+    )
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from xstilts.registry.rows import (
     Row,
     TargetRow,
     TaskRow,
+    TranslatorRow,
 )
 from xstilts.validation import parse, read_yaml, refuse_repeated_keys
 
@@ -38,6 +39,7 @@ SECTIONS: Mapping[str, tuple[type[Row], str]] = {
     "targets": (TargetRow, "name"),
     "models": (ModelRow, "name"),
     "presets": (PresetRow, "name"),
+    "translators": (TranslatorRow, "name"),
 }
 METRICS: Mapping[Format, tuple[Metric, ...]] = {
     "sequence_classification": ("accuracy",),
@@ -58,6 +60,7 @@ class Registry:
     tasks: Mapping[str, TaskRow]
     targets: Mapping[str, TargetRow]
     models: Mapping[str, ModelRow]
+    translators: Mapping[str, TranslatorRow]
     languages: Mapping[str, LanguageRow]
     presets: Mapping[str, PresetRow]
 
@@ -77,6 +80,10 @@ class Registry:
         """The model of a name."""
         return _find("model", self.models, name, where)
 
+    def translator(self, name: str, where: str) -> TranslatorRow:
+        """The translator of a name."""
+        return _find("translator", self.translators, name, where)
+
     def language(self, code: str, where: str) -> LanguageRow:
         """The language of a code."""
         return _find("language", self.languages, code, where)
@@ -90,8 +97,9 @@ def load_registry(extra: Sequence[Path] = ()) -> Registry:
     """The built-in rows with the users' files merged over them, each file read once a process.
 
     Args:
-        extra: Files with any of the sections `datasets`, `tasks`, `targets`, `models`, `languages`
-            and `presets`; a row of a known name replaces that row as a whole.
+        extra: Files with any of the sections `datasets`, `tasks`, `targets`, `models`,
+            `translators`, `languages` and `presets`; a row of a known name replaces that row as a
+            whole.
 
     Raises:
         InputError: On a row that is wrong or that does not fit the rows it refers to, with file,
@@ -182,6 +190,8 @@ class _Checks:
             self._target(target)
         for preset in self.registry.presets.values():
             self._preset(preset)
+        for translator in self.registry.translators.values():
+            self._translator(translator)
 
     def _at(self, section: str, name: str, key: str) -> str:
         return f"{self.origins[section, name]}: {section}.{name}: {key}"
@@ -253,6 +263,19 @@ class _Checks:
         for language in target.languages or dataset.languages:
             where = self._at("targets", target.name, "languages")
             self._has_split(dataset, language, "test", where)
+
+    def _translator(self, row: TranslatorRow) -> None:
+        for key, code in (("source", row.source), ("target", row.target)):
+            self.registry.language(code, self._at("translators", row.name, key))
+        # A folder of tokens is named after a language or a translator, an entry of the lock after a
+        # model or a translator.
+        for kind, taken in (
+            ("language", self.registry.languages),
+            ("model", self.registry.models),
+        ):
+            if row.name in taken:
+                where = f"{self.origins['translators', row.name]}: translators.{row.name}"
+                raise InputError(where, f"a {kind} has this name", hint="Give it another name")
 
     def _training(self, target: TargetRow, dataset: DatasetRow) -> None:
         where = self._at("targets", target.name, "train")

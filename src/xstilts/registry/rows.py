@@ -1,4 +1,4 @@
-"""The typed rows of the registry: data sets, tasks, targets, models, languages, presets.
+"""The typed rows of the registry: data sets, tasks, targets, models, languages and the rest.
 
 A row says everything that the workflow knows of a thing; code asks the row and never the name. The
 rows themselves stand in the YAML files beside this module.
@@ -617,6 +617,44 @@ class ModelRow(Row):
             raise ValueError(f"layers is {self.layers} here and {self.scratch.layers} in scratch")
         if not 0 <= self.retrieval_layer <= self.layers:
             raise ValueError(f"retrieval_layer is not one of 0..{self.layers}")
+        return self
+
+
+class TranslatorRow(Row):
+    """A sequence-to-sequence model that translates training data.
+
+    Attributes:
+        title: The name as papers write it.
+        hub: Namespaced repository id.
+        revision: Branch, or commit, to take the files from, where ``main`` has no safetensors
+            (``refs/pr/4``). The lock pins its commit.
+        source: Language of what it reads.
+        target: Language of what it writes.
+        prefix: Text before every input, by which a model of several target languages knows the
+            target (``>>cmn_Hans<<``).
+        source_code: The tokenizer's own code of the source language (``eng_Latn``), for models
+            like NLLB and M2M100.
+        target_code: Likewise the token with which every output begins.
+        licence: Licence of the weights.
+    """
+
+    name: Name
+    title: str
+    hub: HubId
+    revision: Text | None = None
+    source: Name
+    target: Name
+    prefix: str = ""
+    source_code: Text | None = None
+    target_code: Text | None = None
+    licence: str
+
+    @model_validator(mode="after")
+    def _check(self) -> TranslatorRow:
+        if self.source == self.target:
+            raise ValueError(f"source and target are both {self.source!r}")
+        if (self.source_code is None) != (self.target_code is None):
+            raise ValueError("source_code and target_code belong together: give both or none")
         return self
 
 

@@ -21,7 +21,7 @@ from xstilts.data.token_store import TokenStore, concatenate, has_split, read_me
 from xstilts.errors import InputError
 from xstilts.formats.head import TrainedFormat, trained_format
 from xstilts.progress import Progress
-from xstilts.runtime import runtime
+from xstilts.runtime import EXIT_MORE_TIME, runtime
 from xstilts.training.batches import (
     LanguageBatches,
     ShuffledBatches,
@@ -45,8 +45,6 @@ from xstilts.training.settings import Training
 from xstilts.training.state import State, training_state
 from xstilts.training.team import Team, together
 
-#: Exit status of a stage that saved its state and needs more time.
-EXIT_MORE_TIME = 75
 #: Task of every optimiser step of a mixture: numbers of the tasks in `training.json`.
 ORDER = "order.npy"
 
