@@ -50,11 +50,15 @@ def meta_of(format_name: str) -> TokenMeta:
     return TokenMeta(format_name, named, PAD, MASK, (CLS, PAD, SEP, MASK), VOCAB)
 
 
-def arrays_of(format_name: str, units: int, seed: int, types: bool = False) -> dict[str, Any]:
+def arrays_of(
+    format_name: str, units: int, seed: int, types: bool = False, length: int | None = None
+) -> dict[str, Any]:
     """Random flat arrays of one split, with something to be learnt from the tokens."""
     rng = np.random.default_rng(seed)
     choices = rng.integers(2, 4, units) if format_name == "multiple_choice" else np.ones(units, int)
     lengths = rng.integers(5, 11, choices.sum())
+    if length is not None:
+        lengths[:] = length
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     ids = rng.integers(4, MASK, offsets[-1])
     ids[offsets[:-1]], ids[offsets[1:] - 1] = CLS, SEP
@@ -94,13 +98,16 @@ def write_tokens(
     seed: int = 0,
     types: bool = False,
     splits: dict[str, int] = SPLITS,
+    length: int | None = None,
+    tokenizer: str | None = None,
     **changes: Any,
 ) -> str:
     """Publish a tokens artifact; `changes` replace keys of its meta.json."""
     spec = {"stage": "tokens", "format": format_name, "seed": seed, "changes": changes}
+    spec["inputs"] = {"tokenizer": tokenizer} if tokenizer else {}
     with publishing(Path(out), spec) as draft:
         for number, (split, units) in enumerate(splits.items()):
-            arrays = arrays_of(format_name, units, 100 * seed + number, types)
+            arrays = arrays_of(format_name, units, 100 * seed + number, types, length)
             save_file(arrays, draft.folder / f"{split}.safetensors")
         meta = {"format": format_name, "labels": LABELS.get(format_name), "vocab_size": VOCAB}
         meta |= {"pad_id": PAD, "mask_id": MASK, "cls_id": CLS, "sep_id": SEP, "max_length": 16}

@@ -577,8 +577,11 @@ def dual_spec(**settings: Any) -> dict[str, Any]:
 
 
 def test_the_dual_encoder_learns_and_ranks(world):
-    # With most seeds so small a model collapses here, which the guard says.
-    fine_tune(dual_spec(max_steps=100) | {"seed": 5}, Path("checkpoints/dual"))
+    # With most seeds so small a model collapses here; the guard sees it and begins again.
+    fine_tune(dual_spec(max_steps=100, restarts=20) | {"seed": 2}, Path("checkpoints/dual"))
+    account = json.loads(Path("checkpoints/dual/training.json").read_text())
+    assert account["restarts"][0]["reason"] == "flat"
+    assert account["seed"] not in {2, *(entry["seed"] for entry in account["restarts"][1:])}
     history = Path("checkpoints/dual/history.jsonl").read_text().splitlines()
     scores = [json.loads(line)["dev"]["squad_retrieval"] for line in history]
     assert max(scores) > 0.7  # by chance 1 of 4

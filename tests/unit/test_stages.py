@@ -27,6 +27,7 @@ from tiny import (
     write_world,
 )
 from xstilts.artifacts.manifest import read_manifest
+from xstilts.artifacts.publish import publishing
 from xstilts.errors import InputError
 from xstilts.runtime import VARIABLE, runtime
 from xstilts.training.stages import EXIT_MORE_TIME, fine_tune, pretrain
@@ -264,8 +265,6 @@ def test_one_label_teaches_nothing(results):
     from safetensors.numpy import load_file as load_arrays
     from safetensors.numpy import save_file
 
-    from xstilts.artifacts.publish import publishing
-
     source = Path(write_tokens("source", "sequence_classification"))
     with publishing(Path("same"), {"stage": "tokens"}) as draft:
         arrays = load_arrays(source / "train.safetensors")
@@ -289,6 +288,193 @@ def test_no_dev_split_to_select_on(results):
     spec["settings"]["select"] = "last"
     fine_tune(spec, OUT)
     assert json.loads((OUT / "provenance.json").read_text())["best_step"] == -1
+
+
+# ---- what learns nothing
+
+
+def hopeless(**settings) -> dict:
+    """A training that stays at chance: found at step 80, three evaluations after the grace."""
+    usual = {"learning_rate": 1e-9, "max_steps": 100, "evaluate_every": 20}
+    return training_spec(*RECIPES["sequence_classification"], **usual | settings)
+
+
+def account(out: Path = OUT) -> dict:
+    return json.loads((out / "training.json").read_text())
+
+
+def test_what_learns_nothing_fails_with_the_evidence():
+    expected = r"collapsed: flat at step 80: mean loss 1\.\d+ over 20 steps; a guess .* has 1\.\d+"
+    with pytest.raises(InputError, match=f"{OUT}: sequence_classification: .*{expected}"):
+        fine_tune(hopeless(), OUT)
+    assert not OUT.exists()
+
+
+def test_it_can_go_on_all_the_same(monkeypatch):
+    """Nothing is trained twice when the study says `on_collapse: report` afterwards."""
+    with pytest.raises(InputError, match="collapsed"):
+        fine_tune(hopeless(), OUT)
+    with pytest.raises(InputError, match="collapsed"):  # again at once
+        fine_tune(hopeless(), OUT)
+    settings_of_process(monkeypatch, '{"on_collapse": "report"}')
+    from xstilts.training.loop import _Loop
+
+    trained, real = [], _Loop._step
+    with monkeypatch.context() as patch:
+        patch.setattr(_Loop, "_step", lambda self, n: trained.append(n) or real(self, n))
+        fine_tune(hopeless(), OUT)
+    assert len(trained) == 20
+    assert [entry["reason"] for entry in account()["collapsed"]] == ["flat"]
+    fine_tune(hopeless(), Path("straight/hopeless"))
+    assert read_manifest(OUT).files == read_manifest(Path("straight/hopeless")).files
+    assert outcomes() == ["failed", "failed", None]
+
+
+def test_restarts_have_another_order_and_are_recorded(monkeypatch, capsys):
+    settings_of_process(monkeypatch, '{"on_collapse": "report"}')
+    fine_tune(hopeless(restarts=2), OUT)
+    made = account()
+    assert [entry["step"] for entry in made["restarts"]] == [80, 80]
+    seeds = [entry["seed"] for entry in made["restarts"]] + [made["seed"]]
+    assert seeds[0] == 3
+    assert len(set(seeds)) == 3
+    assert made["collapsed"][0]["reason"] == "flat"
+    said = capsys.readouterr().err
+    assert said.count("COLLAPSED, flat at step 80") == 3
+    assert said.count("; again") == 2
+    # What the last order trains is what its seed alone trains.
+    fine_tune(hopeless() | {"seed": made["seed"]}, Path("alone"))
+    alone, files = read_manifest(Path("alone")).files, read_manifest(OUT).files
+    assert alone["model.safetensors"] == files["model.safetensors"]
+    assert alone["history.jsonl"] == files["history.jsonl"]
+
+
+def test_killed_in_a_restart_it_goes_on_there(monkeypatch, results):
+    settings = {"on_collapse": "report", "save_seconds": 0.0}
+    spec = hopeless(restarts=1)
+    assert interrupted(results, spec, settings, 85, signal.SIGKILL) == -signal.SIGKILL
+    (folder,) = Path("state", OUT).glob("*/restarts.json")
+    assert len(json.loads(folder.read_text())) == 1
+    settings_of_process(monkeypatch, json.dumps(settings))
+    fine_tune(spec, OUT)
+    fine_tune(spec, Path("straight/restarted"))
+    assert read_manifest(OUT).files == read_manifest(Path("straight/restarted")).files
+
+
+def test_no_number_is_no_result_whatever_the_study_says(monkeypatch):
+    settings_of_process(monkeypatch, '{"on_collapse": "report"}')
+    spec = training_spec(*RECIPES["sequence_classification"], max_grad_norm=1e9, learning_rate=0.9)
+    from xstilts.training.loop import _Loop
+
+    real = _Loop._step
+
+    def step(self, index):
+        if self.counters.step == 4:
+            next(self.model.parameters()).data.fill_(float("nan"))
+        return real(self, index)
+
+    monkeypatch.setattr(_Loop, "_step", step)
+    with pytest.raises(InputError, match="collapsed: not a number at step 4: loss nan") as found:
+        fine_tune(spec, OUT)
+    assert "on_collapse" not in str(found.value)
+
+
+# ---- mixing
+
+
+def test_the_drawn_sequence_is_recorded(monkeypatch):
+    settings_of_process(monkeypatch, '{"on_collapse": "report"}')  # the data are random
+    spec = training_spec(*RECIPES["mixed with text"], max_steps=200, evaluate_every=100)
+    fine_tune(spec, OUT)
+    order, made = np.load(OUT / "order.npy"), account()
+    assert order.shape == (200,)
+    assert [entry["steps"] for entry in made["tasks"]] == np.bincount(order).tolist()
+    assert [entry["name"] for entry in made["tasks"]] == [*FORMATS, "masked_lm"]
+    assert made["tasks"][-1]["probability"] == pytest.approx(0.3)
+    # Four tasks of 30 units share the rest.
+    assert [entry["probability"] for entry in made["tasks"][:4]] == pytest.approx([0.175] * 4)
+
+
+def test_tasks_may_share_a_head(results):
+    write_tokens("tokens/other", "sequence_classification", seed=9)
+    spec = training_spec({"nli": "sequence_classification", "more": "sequence_classification"})
+    for entry, folder in zip(spec["tasks"], ("sequence_classification", "other"), strict=True):
+        entry |= {"head": "nli", "tokens": [f"tokens/{folder}"]}
+    spec["inputs"]["tokens"] = ["tokens/sequence_classification", "tokens/other"]
+    fine_tune(spec, OUT)
+    assert list(json.loads((OUT / "heads.json").read_text())) == ["nli"]
+    assert [entry["name"] for entry in account()["tasks"]] == ["nli", "more"]
+    scores = json.loads((OUT / "history.jsonl").read_text().splitlines()[-1])["dev"]
+    assert scores.keys() == {"nli", "more"}
+
+
+def test_text_has_its_own_learning_rate_and_batches(straight):
+    """With a rate of (nearly) nothing, steps on text change next to nothing."""
+    spec = training_spec({}, TEXT, max_steps=3, learning_rate=0.1, warmup=0.0, weight_decay=0.0)
+    weights = {}
+    for name, more in {"own": {"learning_rate": 1e-9, "batch_size": 2}, "usual": {}}.items():
+        fine_tune(spec | {"mlm": spec["mlm"] | more}, Path(name))
+        weights[name] = load_file(f"{name}/model.safetensors")
+    base = load_file("models/tiny/base/model.safetensors")
+    key = "encoder.layer.0.output.dense.weight"
+    (full,) = [base[name] for name in base if name.endswith(key)]
+    assert (weights["own"][key] - full).abs().max() < 1e-7
+    assert (weights["usual"][key] - full).abs().max() > 1e-3
+    assert account(Path("own"))["tasks"][0]["batch_size"] == 2
+
+
+# ---- data, model and settings that do not fit each other
+
+
+def test_an_example_above_the_budget():
+    spec = training_spec(*RECIPES["multiple_choice"], micro_batch_tokens=20)
+    with pytest.raises(
+        InputError, match=r"example \d+ of \d x \d+ sub-words cannot go .*found \d\d"
+    ):
+        fine_tune(spec, OUT)
+
+
+def test_sequences_longer_than_the_models_positions():
+    write_tokens("long", "masked_lm", splits={"train": 4}, length=17)
+    spec = training_spec({}, ["long"])
+    with pytest.raises(
+        InputError, match="longer than the positions of the model; expected at most"
+    ):
+        fine_tune(spec, OUT)
+
+
+def test_sub_words_of_another_tokenizer(results):
+    """By the vocabulary's size, and by the tokenizer that both name."""
+    task = "sequence_classification"
+    write_tokens("large", task, vocab_size=VOCAB + 1)
+    spec = training_spec({"nli": task})
+    spec["tasks"][0]["tokens"] = spec["inputs"]["tokens"] = ["large"]
+    with pytest.raises(InputError, match=r"another tokenizer .*expected at most 40 .*found 41"):
+        fine_tune(spec, OUT)
+    for name in ("one", "two"):
+        with publishing(Path("tokenizers", name), {"stage": "tokenizer", "name": name}):
+            pass
+        write_tokens(f"by-{name}", task, tokenizer=f"tokenizers/{name}")
+        spec["tasks"][0]["tokens"] = spec["inputs"]["tokens"] = [f"by-{name}"]
+        fine_tune(spec | {"inputs": spec["inputs"] | {"model": "models/tiny/base"}}, Path(name))
+    assert account(Path("one"))["tokenizer"] != account(Path("two"))["tokenizer"]
+    spec["inputs"]["model"] = "one"
+    with pytest.raises(InputError, match=r"by-two: the sub-words are of another tokenizer .*one"):
+        fine_tune(spec, OUT)
+    spec["tasks"][0]["tokens"] = spec["inputs"]["tokens"] = ["by-one"]
+    fine_tune(spec, OUT)
+    assert account()["tokenizer"] == account(Path("one"))["tokenizer"]
+
+
+def test_a_deadline_is_kept(monkeypatch):
+    """With less than half a minute left it saves after the first step."""
+    monkeypatch.setenv("XSTILTS_DEADLINE", str(time.time() + 25))
+    spec = training_spec(*RECIPES["sequence_classification"])
+    for done in (1, 2):
+        with pytest.raises(SystemExit) as ended:
+            fine_tune(spec, OUT)
+        assert ended.value.code == EXIT_MORE_TIME
+        assert list(Path("state", OUT).glob(f"*/step-{done}"))
 
 
 def test_a_failed_training_is_an_attempt(monkeypatch):

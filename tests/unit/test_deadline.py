@@ -1,0 +1,51 @@
+"""When a job's time is up."""
+
+import time
+
+import pytest
+
+from xstilts.training import deadline as module
+from xstilts.training.deadline import SPARE, Deadline
+
+
+@pytest.fixture(autouse=True)
+def clock(monkeypatch):
+    """A clock that the test moves."""
+    now = [1000.0]
+    for name in module.VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(time, "time", lambda: now[0])
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    return now
+
+
+def test_without_a_limit_it_is_never_due(clock):
+    deadline = Deadline(10**12)
+    clock[0] += 1e9
+    assert not deadline.due()
+
+
+@pytest.mark.parametrize("name", module.VARIABLES)
+def test_by_hand(clock, monkeypatch, name):
+    monkeypatch.setenv(name, "1600")
+    deadline = Deadline(int(5e9))  # guessed: 50 s to save
+    assert SPARE == 30
+    clock[0] = 1040  # a step took 40 s: 40 + 2 x 50 + 30 = 170 are needed
+    assert not deadline.due()
+    clock[0] = 1080
+    deadline.saved(10.0)  # measured: 40 + 2 x 10 + 30 = 90
+    assert not deadline.due()
+    for clock[0] in (1120, 1160, 1200, 1500, 1505):
+        seen = deadline.due()
+    assert seen  # the longest step took 300 s by now
+
+
+def test_the_earlier_limit_counts(monkeypatch):
+    monkeypatch.setenv(module.VARIABLES[0], "5000")
+    monkeypatch.setenv(module.VARIABLES[1], "1010")
+    assert Deadline(0).due()
+
+
+def test_an_empty_variable_is_none(monkeypatch):
+    monkeypatch.setenv(module.VARIABLES[1], "")
+    assert not Deadline(0).due()
