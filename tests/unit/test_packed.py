@@ -196,6 +196,20 @@ def test_the_kernel_refuses_dropout():
         _kernel(part, part, part, torch.tensor([0, 4]), 4, None, 0.1)
 
 
+def test_the_kernel_is_called_as_torch_wants_it():
+    """On the meta device, which knows shapes and types and needs no GPU."""
+    from xstilts.training.packed import _kernel
+
+    options = {"device": "meta", "dtype": torch.bfloat16, "requires_grad": True}
+    query, key, value = (torch.empty(1, 4, 12, 8, **options) for _ in range(3))
+    bounds = torch.tensor([0, 5, 12], dtype=torch.int32, device="meta")
+    output = _kernel(query, key, value, bounds, 7, None, 0.0)
+    assert output.shape == (1, 12, 4, 8)
+    assert output.dtype == torch.bfloat16
+    output.sum().backward()
+    assert query.grad.shape == key.grad.shape == value.grad.shape == (1, 4, 12, 8)
+
+
 @pytest.mark.parametrize("warn_only", [True, False])
 def test_the_backward_pass_of_attention_is_strict_and_nothing_else(warn_only):
     """Fused kernels are deterministic only so (`warn_only` leaves them as they are)."""

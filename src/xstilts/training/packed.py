@@ -4,9 +4,9 @@
 encoder as one sequence [1, total], and puts the hidden states back into their places. Each row
 keeps its positions and attends to itself only: transformers hands the keyword arguments of a
 model's forward down to the attention function (`cu_seq_lens_q`, `max_length_q`), and
-`_attention` cuts the sequence by them. On CUDA that is torch's variable-length flash attention, on
-a CPU a loop over the rows, which nothing but tests and curious people need: there dynamic padding
-is as fast.
+`_attention` cuts the sequence by them. On CUDA that is torch's variable-length flash attention. On
+a CPU it is a loop over the rows, the tests' reference: training pads there, because all that the
+loop could save is what sorting by length leaves of the padding.
 
 The kernel has no dropout of attention probabilities and computes in 16 bits
 (`torch.nn.attention.varlen`, torch 2.13), so `kernel_allows` has to be asked first.
