@@ -10,6 +10,7 @@ import torch
 from torch._dynamo.testing import CompileCounterWithBackend
 
 from tiny import FORMATS, LABELS, SETTINGS, store_of, write_base
+from xstilts.errors import InputError
 from xstilts.formats.head import trained_format
 from xstilts.training.model import LM_HEAD, Model, load_backbone, make_heads, save_model
 from xstilts.training.packed import (
@@ -279,6 +280,17 @@ class _Calls:
 
     def _count(self, *_) -> None:
         self.calls += 1
+
+
+def test_without_a_compiler_it_says_so(monkeypatch, tmp_path):
+    model = model_of()
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(
+        InputError, match=r"training\.compile: torch\.compile needs a C\+\+ compiler"
+    ):
+        prepare(model, Training(compile=True))
+    prepare(model, Training())
 
 
 @compiler

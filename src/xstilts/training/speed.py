@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 from typing import Any
 
 import torch
 
+from xstilts.errors import InputError
 from xstilts.training.model import Model
 from xstilts.training.packed import attention_dropouts, use_packed
 from xstilts.training.settings import Training
@@ -20,6 +22,9 @@ def prepare(model: Model, settings: Training) -> None:
     Args:
         model: The model, wherever it is.
         settings: Hyper-parameters of its training.
+
+    Raises:
+        InputError: If something is to be compiled and there is no compiler.
     """
     encoder = model.encoder
     if settings.attention_dropout is not None:
@@ -30,12 +35,26 @@ def prepare(model: Model, settings: Training) -> None:
         enable = getattr(encoder, "activation_checkpointing_enable", None)
         (enable or encoder.gradient_checkpointing_enable)({"use_reentrant": False})
     if settings.compile:
+        _check_compiler()
         compile_layers(encoder)
     if torch.cuda.is_available():
         # cuBLAS gives the same sums again only with a workspace of its own.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         use_packed(encoder)
         model.packed = True
+
+
+def _check_compiler() -> None:
+    """Torch looks for the compiler in the first step only, and its error does not name it."""
+    wanted = [os.environ["CXX"]] if "CXX" in os.environ else ["g++", "clang++"]
+    if not any(shutil.which(name) for name in wanted):
+        raise InputError(
+            "training.compile",
+            "torch.compile needs a C++ compiler",
+            expected=f"{' or '.join(wanted)} on the PATH",
+            found="none",
+            hint="Install one, or leave compile out",
+        )
 
 
 def compile_layers(encoder: Any, backend: Any = "inductor") -> None:
