@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from typing import Any
 
 import torch
@@ -46,12 +47,12 @@ def prepare(model: Model, settings: Training) -> None:
 
 def _check_compiler() -> None:
     """Torch looks for the compiler in the first step only, and its error does not name it."""
-    wanted = [os.environ["CXX"]] if "CXX" in os.environ else ["g++", "clang++"]
-    if not any(shutil.which(name) for name in wanted):
+    wanted = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
+    if not shutil.which(wanted):
         raise InputError(
             "training.compile",
             "torch.compile needs a C++ compiler",
-            expected=f"{' or '.join(wanted)} on the PATH",
+            expected=f"{wanted} on the PATH",
             found="none",
             hint="Install one, or leave compile out",
         )
