@@ -11,9 +11,19 @@ import pytest
 import torch
 from torch._dynamo.testing import CompileCounterWithBackend
 
-from tiny import FORMATS, LABELS, SETTINGS, store_of, write_base
+from tiny import (
+    FORMATS,
+    LABELS,
+    SETTINGS,
+    settings_of_process,
+    store_of,
+    training_spec,
+    write_base,
+    write_world,
+)
 from xstilts.errors import InputError
 from xstilts.formats.head import trained_format
+from xstilts.runtime import runtime
 from xstilts.training.model import LM_HEAD, Model, load_backbone, make_heads, save_model
 from xstilts.training.packed import (
     _Relaxed,
@@ -26,6 +36,7 @@ from xstilts.training.packed import (
 )
 from xstilts.training.settings import Training
 from xstilts.training.speed import compile_layers, prepare
+from xstilts.training.stages import fine_tune
 
 ARCHITECTURES = pytest.mark.parametrize("architecture", ["xlm-roberta", "bert"])
 CPU = torch.device("cpu")
@@ -124,7 +135,7 @@ def test_heads_see_no_padding(name):
     for encode in (model.encode, lambda batch: packed_forward(model.encoder, inputs_of(batch))):
         model.zero_grad()
         model.encode = encode
-        loss, _ = format_.loss(model(batch, name), batch)
+        loss = format_.loss(model(batch, name), batch)
         loss.backward()
         losses.append(loss.item())
         gradients.append(model.encoder.embeddings.word_embeddings.weight.grad.clone())
@@ -271,6 +282,20 @@ def test_checkpointing_changes_no_gradient(architecture, packed):
         results.append((loss.detach(), gradients))
     assert torch.equal(results[0][0], results[1][0])
     assert all(torch.equal(*pair) for pair in zip(results[0][1], results[1][1], strict=True))
+
+
+def test_a_stage_applies_what_the_study_says(monkeypatch):
+    """Checkpointing leaves the published bytes alone; dropout of attention does not."""
+    settings_of_process(monkeypatch)
+    write_world()
+    weights = []
+    for changes in ({}, {"gradient_checkpointing": True}, {"attention_dropout": 0.0}):
+        spec = training_spec({FORMATS[0]: FORMATS[0]}, max_steps=3, **changes)
+        fine_tune(spec, Path(f"trained-{len(weights)}"))
+        weights.append(Path(f"trained-{len(weights)}/model.safetensors").read_bytes())
+    runtime.cache_clear()
+    assert weights[0] == weights[1]
+    assert weights[0] != weights[2]
 
 
 class _Calls:
