@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from xstilts.artifacts.manifest import check_file, read_manifest
 from xstilts.errors import InputError, nearest
 from xstilts.formats.head import Batch, trained_format
+from xstilts.training.packed import kernel_allows, packed_forward
 
 LM_HEAD = "masked_lm"
 #: Format of a head, and its labels in the order of its outputs.
@@ -29,10 +30,15 @@ class Model(nn.Module):
     Args:
         backbone: The transformers model: an encoder, or one with a language-model head.
         heads: Heads by name.
+
+    Attributes:
+        packed: Leave the padding out where the attention kernel allows it; the encoder must have
+            been given to `use_packed`.
     """
 
     def __init__(self, backbone: Any, heads: dict[str, nn.Module]) -> None:
         super().__init__()
+        self.packed = False
         self.backbone = backbone
         self.heads = nn.ModuleDict({_key(name): head for name, head in heads.items()})
 
@@ -44,6 +50,8 @@ class Model(nn.Module):
     def encode(self, batch: Batch) -> Tensor:
         """Last hidden states [rows, length, hidden]."""
         inputs = {name: batch[name] for name in _INPUTS if name in batch}
+        if self.packed and kernel_allows(self.encoder, batch["input_ids"].device):
+            return packed_forward(self.encoder, inputs)
         return cast("Tensor", self.encoder(**inputs).last_hidden_state)
 
     def forward(self, batch: Batch, head: str) -> Any:

@@ -42,6 +42,7 @@ from xstilts.training.model import (
     save_model,
 )
 from xstilts.training.settings import Training
+from xstilts.training.speed import prepare
 from xstilts.training.state import State, training_state
 from xstilts.training.team import Team, together
 
@@ -315,6 +316,7 @@ def _until_done(
         answer: Any = "restart" if may_restart else runtime().on_collapse
         _prepare_torch(plan.settings, seed)
         model, tasks, order = plan.make(), plan.tasks(seed), plan.order(seed)
+        prepare(model, plan.settings)
         try:
             return model, train(
                 model, tasks, order, plan.settings, seed, state, progress, team, on_collapse=answer
