@@ -170,9 +170,12 @@ class State:
 
     def _put(self, name: str, content: Any) -> None:
         draft = self.folder / f"{name}.tmp"
-        draft.write_text(json.dumps(content), encoding="utf-8")
-        fsync(draft)
-        draft.rename(self.folder / name)
+        try:
+            draft.write_text(json.dumps(content), encoding="utf-8")
+            fsync(draft)
+            draft.rename(self.folder / name)
+        finally:
+            draft.unlink(missing_ok=True)
 
     def _noted(self, name: str) -> list[dict[str, Any]]:
         try:
