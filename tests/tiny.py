@@ -56,6 +56,8 @@ def arrays_of(
     """Random flat arrays of one split, with something to be learnt from the tokens."""
     rng = np.random.default_rng(seed)
     choices = rng.integers(2, 4, units) if format_name == "multiple_choice" else np.ones(units, int)
+    if format_name == "answer_retrieval":
+        choices[:] = 2  # a query and its candidate
     lengths = rng.integers(5, 11, choices.sum())
     if length is not None:
         lengths[:] = length
@@ -190,11 +192,11 @@ def run_stage(
     os.environ[VARIABLE] = settings
     runtime.cache_clear()
     from xstilts.progress import Progress
-    from xstilts.training.stages import fine_tune
+    from xstilts.training.stages import fine_tune, pretrain
 
     def step(self: Progress, step: int, note: str = "") -> None:
         if step == kill[0]:
             os.kill(os.getpid(), kill[1])
 
     Progress.step = step  # type: ignore[method-assign]
-    fine_tune(spec, Path(out))
+    (pretrain if spec["stage"] == "pretrain" else fine_tune)(spec, Path(out))

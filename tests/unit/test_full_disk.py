@@ -31,9 +31,12 @@ echo "room:"; train || echo "status $?"
 
 
 def _can_mount() -> bool:
-    return shutil.which("unshare") is not None and not subprocess.run(
-        ["unshare", "-rm", "sh", "-c", "mount -t tmpfs tmpfs /mnt"], capture_output=True
-    ).returncode
+    return (
+        shutil.which("unshare") is not None
+        and not subprocess.run(
+            ["unshare", "-rm", "sh", "-c", "mount -t tmpfs tmpfs /mnt"], capture_output=True
+        ).returncode
+    )
 
 
 @pytest.fixture(autouse=True)
