@@ -988,9 +988,16 @@ class _Planner:
             "inputs": {
                 "scores": [cell["scores"] for cell in cells],
                 "layers": self._outs("sweep"),
+                "checkpoints": [
+                    out
+                    for stage in ("pretrain", "intermediate", "finetune")
+                    for out in self._outs(stage)
+                ],
             },
         }
-        self._add(Job("aggregate", TABLES, spec, files=("scores.csv", "overview.csv")))
+        # The scores' manifests hold the checkpoints', through the predictions'.
+        files = ("scores.csv", "overview.csv")
+        self._add(Job("aggregate", TABLES, spec, implied=("checkpoints",), files=files))
 
     def _target_entry(self, target: TargetRow) -> dict[str, Any]:
         return {

@@ -73,7 +73,11 @@ def spec(targets, cells, recipes=("none", "mnli"), **changes):
         "languages": [{"code": code, "name": code.title()} for code in ("en", "de", "sw")],
         "bootstrap": {"samples": 200, "seed": 1},
         "cells": cells,
-        "inputs": {"scores": [entry["scores"] for entry in cells], "layers": []},
+        "inputs": {
+            "scores": [entry["scores"] for entry in cells],
+            "layers": [],
+            "checkpoints": [],
+        },
         **changes,
     }
 
@@ -300,6 +304,7 @@ def test_two_runs_give_the_same_bytes(trial):
     assert files[0] == files[1]
     assert set(files[0]) == {
         "scores.csv",
+        "trainings.csv",
         "overview.csv",
         "overview.md",
         "by_language/xnli.csv",
@@ -457,6 +462,7 @@ def test_retrieval_by_hidden_state():
         content = {"target": "bucc2018", "layer": 1, "rows": sweep}
         (draft.folder / "layers.json").write_text(json.dumps(content))
     inputs = {"scores": [cells[0]["scores"]], "layers": ["layers/m/none/seed-1"]}
+    inputs["checkpoints"] = []
     run(spec([entry], cells, recipes=["none"], inputs=inputs), TABLES)
     rows = table("layers.csv")
     keys = ("target", "language", "layer", "metric", "value", "split", "chosen")
@@ -468,3 +474,48 @@ def test_retrieval_by_hidden_state():
         ("bucc2018", "de", "0", "f1", "1.0", "dev", "False"),
         ("bucc2018", "de", "1", "f1", "7.0", "dev", "True"),
     ]
+
+
+def checkpoint(name, dev, collapsed=(), restarts=0):
+    """Publish what the tables need of a training with these dev scores after 10, 20, ... steps."""
+    out = f"checkpoints/m/none/seed-1/{name}"
+    history = [{"step": 10 * n, "loss": 1.0, "dev": entry} for n, entry in enumerate(dev, 1)]
+    found = [
+        {"task": "nli", "reason": reason, "evidence": "seen", "step": 9} for reason in collapsed
+    ]
+    account = {"steps": 10 * len(dev), "restarts": [{}] * restarts, "collapsed": found}
+    with publishing(Path(out), {"stage": "finetune", "name": name}) as draft:
+        lines = "".join(json.dumps(entry) + "\n" for entry in history)
+        (draft.folder / "history.jsonl").write_text(lines)
+        (draft.folder / "training.json").write_text(json.dumps(account))
+    return out
+
+
+def test_trainings_and_those_that_learnt_nothing():
+    entry = target("xnli")
+    cells = [cell("none", 1, entry, shares(0.5, 0.5, 0.5))]
+    checkpoints = [
+        checkpoint(
+            "nli", [{"nli": 0.2, "qa": 0.4}, {"nli": 0.8, "qa": 0.6}, {"nli": 0.5, "qa": 0}]
+        ),
+        checkpoint("text", [{}, {}]),
+        checkpoint("bad", [{"nli": 0.3}], ["flat", "one answer"], 2),
+    ]
+    inputs = {"scores": [cells[0]["scores"]], "layers": [], "checkpoints": checkpoints}
+    run(spec([entry], cells, recipes=["none"], inputs=inputs), TABLES)
+    rows = [tuple(row.values())[1:] for row in table("trainings.csv")]
+    assert rows == [
+        ("30", "0.7", "20", "0", "", ""),
+        ("20", "", "", "0", "", ""),
+        ("10", "0.3", "10", "2", "nli: flat; nli: one answer", "seen; seen"),
+    ]
+    said = "COLLAPSED, 1 of 3 trainings (see trainings.csv): checkpoints/m/none/seed-1/bad"
+    assert summary(TABLES).splitlines()[-1] == said
+    assert f"**{said}**" in (TABLES / "overview.md").read_text(encoding="utf-8")
+
+
+def test_nothing_is_said_where_all_learnt_something():
+    cells = [cell("none", 1, target("xnli"), shares(0.5, 0.5, 0.5))]
+    run(spec([target("xnli")], cells, recipes=["none"]), TABLES)
+    assert "COLLAPSED" not in summary(TABLES) + (TABLES / "overview.md").read_text()
+    assert table("trainings.csv") == []

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from xstilts.analysis import tables
+from xstilts.analysis import tables, trainings
 from xstilts.analysis.heatmap import draw_gains
 from xstilts.analysis.overview import OVERVIEW, gains, markdown, summary
 from xstilts.analysis.study import Row, Study
@@ -20,7 +20,8 @@ def run(spec: Mapping[str, Any], out: Path) -> None:
 
     Writes `scores.csv` (everything, tidy), `overview.csv` and `.md` (recipes by targets),
     `by_language/<target>.csv` (with bootstrap intervals), `languages.csv` where distances are
-    known, `layers.csv` (retrieval by hidden state), and `figures/gains.svg` and `.png`.
+    known, `layers.csv` (retrieval by hidden state), `trainings.csv` (one row per checkpoint), and
+    `figures/gains.svg` and `.png`.
 
     Raises:
         InputError: If the scores of a cell are not those of its target, or cannot be compared.
@@ -32,7 +33,10 @@ def run(spec: Mapping[str, Any], out: Path) -> None:
         _write_csv(folder / "scores.csv", tables.SCORES_COLUMNS, tables.score_rows(study))
         overview = tables.overview_rows(study)
         _write_csv(folder / OVERVIEW, tables.OVERVIEW_COLUMNS, overview)
-        (folder / "overview.md").write_text(markdown(study, overview), encoding="utf-8")
+        trained = trainings.rows(spec["inputs"]["checkpoints"])
+        _write_csv(folder / trainings.TRAININGS, trainings.COLUMNS, trained)
+        text = markdown(study, overview, trainings.warning(trained))
+        (folder / "overview.md").write_text(text, encoding="utf-8")
         for number, target in enumerate(study.targets, start=1):
             path = folder / "by_language" / f"{target.name}.csv"
             rows = tables.language_rows(study, target)

@@ -9,6 +9,7 @@ from pathlib import Path
 from xstilts.analysis.heatmap import Gains
 from xstilts.analysis.study import BASELINE, Row, Study
 from xstilts.analysis.tables import ALL, AVERAGE, GROUP, ZERO_SHOT
+from xstilts.analysis.trainings import TRAININGS, warning
 from xstilts.errors import InputError
 
 OVERVIEW = "overview.csv"
@@ -33,11 +34,19 @@ def _by_line(rows: Iterable[Row]) -> dict[tuple[str, str, str], dict[str, Row]]:
 # ---- Markdown
 
 
-def markdown(study: Study, overview: Iterable[Row]) -> str:
-    """The overview as Markdown, one table per model: recipes by targets, then the average."""
+def markdown(study: Study, overview: Iterable[Row], note: str = "") -> str:
+    """The overview as Markdown, one table per model: recipes by targets, then the average.
+
+    Args:
+        study: The study.
+        overview: Rows of the overview.
+        note: What a reader has to know first.
+    """
     lines = _by_line(overview)
     titles = [*(target.title for target in study.targets), *_means(study)]
     parts = [f"# {study.name}\n", _LEGEND.format(source=study.source, average=titles[-1])]
+    if note:
+        parts.append(f"**{note.strip()}**\n")
     for model in study.models:
         parts.append(f"## {model}\n")
         parts.append("\n".join(_markdown_table(study, model, titles, lines)) + "\n")
@@ -108,7 +117,8 @@ def summary(folder: Path) -> str:
     """The overview of a tables artifact as aligned plain text, at most 99 columns wide.
 
     Each cell is the mean and the change against `none`. Targets that do not fit stand in a further
-    block; the spread over seeds and the groups' means stand in `overview.md`.
+    block; the spread over seeds and the groups' means stand in `overview.md`. Trainings that learnt
+    nothing are named below.
 
     Raises:
         InputError: If the folder holds no overview.
@@ -128,6 +138,8 @@ def summary(folder: Path) -> str:
         for languages in (ALL, ZERO_SHOT)
         if (model, languages) in groups
     ]
+    with (folder / TRAININGS).open(encoding="utf-8", newline="") as file:
+        parts += filter(None, [warning(list(csv.DictReader(file)))])
     return "\n".join(parts)
 
 
