@@ -77,9 +77,11 @@ def test_two_processes_have_the_losses_of_one(results):
     assert said.count("done in") == 1  # one of them tells
 
 
-def test_stopped_in_two_and_ended_in_one(results):
+def test_stopped_in_two_and_ended_in_one(results, monkeypatch):
     """The state knows nothing of how many processes there were."""
-    spec = training_spec({"question_answering": "question_answering"}, max_steps=4000)
+    usual = {"max_steps": 300, "evaluate_every": 100, "learning_rate": 1e-3, "batch_size": 8}
+    spec = training_spec({"question_answering": "question_answering"}, **usual)
+    fine_tune(spec, Path("one"))
     process = stage(spec, TWO.replace("{", '{"log_seconds": 0.001, ', 1))
     assert process.stderr is not None
     assert "step " in process.stderr.readline()
@@ -88,11 +90,26 @@ def test_stopped_in_two_and_ended_in_one(results):
     assert process.wait(timeout=120) == 75, said
     assert said.count("state saved, needs more time") == 1
     (state,) = Path("state", OUT).glob("*/step-*")
-    step = json.loads((state / "values.json").read_text())["step"]
-    assert 0 < step < 4000
-    # A shorter schedule would be another spec; what is left is enough to see that it goes on.
-    attempts = json.loads((state.parent / "attempts.json").read_text())
-    assert [attempt["outcome"] for attempt in attempts] == ["interrupted"]
+    assert 0 < json.loads((state / "values.json").read_text())["step"] < 300
+    settings_of_process(monkeypatch, json.dumps({"on_collapse": "report"}))
+    fine_tune(spec, OUT)
+    losses = [[entry["loss"] for entry in history(out)] for out in (Path("one"), OUT)]
+    assert losses[1] == pytest.approx(losses[0], abs=1e-3)
+    made = json.loads((OUT / "provenance.json").read_text())
+    assert [attempt.get("outcome") for attempt in made["attempts"]] == ["interrupted", None]
+
+
+def test_torchrun_may_start_them_too(results):
+    spec = mixed(learning_rate=1e-3, max_steps=4)
+    fine_tune(spec, Path("one"))
+    call = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    call += ["-m", "xstilts.cli", "stage", "finetune", "--out", str(OUT)]
+    environment = {**os.environ, VARIABLE: '{"on_collapse": "report"}', "PYTHONPATH": SOURCE}
+    call += ["--spec", json.dumps(spec)]
+    done = subprocess.run(call, capture_output=True, text=True, env=environment, timeout=240)
+    assert done.returncode == 0, done.stderr
+    losses = [[entry["loss"] for entry in history(out)] for out in (Path("one"), OUT)]
+    assert losses[1] == pytest.approx(losses[0], abs=1e-5)
 
 
 def test_a_killed_process_ends_the_team_and_leaves_nobody(results):
