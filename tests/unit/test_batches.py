@@ -11,6 +11,7 @@ from xstilts.training.batches import (
     ShuffledBatches,
     draw_tasks,
     micro_batches,
+    mixing_weights,
 )
 
 LENGTHS = np.random.default_rng(0).integers(3, 60, 1003)
@@ -112,3 +113,17 @@ def test_micro_batches_by_hand():
     # 1 x 4 and 2 x 4 fill twelve; 5 and 9 together would be 18.
     assert [part.tolist() for part in parts] == [[0, 2], [3], [1]]
     assert micro_batches(np.array([], dtype=int), lengths, rows, 12) == []
+
+
+@pytest.mark.parametrize(
+    ("exponent", "cap", "weights"),
+    [
+        (1.0, None, [100, 10_000, 1]),
+        (0.0, None, [1, 1, 1]),
+        (0.5, None, [10, 100, 1]),
+        (1.0, 400, [100, 400, 1]),
+        (0.5, 400, [10, 20, 1]),
+    ],
+)
+def test_mixing_weights_by_hand(exponent, cap, weights):
+    assert mixing_weights([100, 10_000, 1], exponent, cap) == weights

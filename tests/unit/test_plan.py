@@ -202,3 +202,85 @@ def test_squad_v2_is_not_reported_on_rows_that_chose_the_weights() -> None:
     assert row["holdout"] > 0
     (training,) = (job for job in jobs.values() if job.stage == "finetune")
     assert training.spec["inputs"]["tokens"] == ["data/tokens/toy-xlmr/squad_v2_target/en"]
+
+
+# ---- mixtures
+
+MIXTURE: dict[str, Any] = {
+    "recipes": {"two": {"tasks": ["toy_nli", "toy_paraphrase"], "mlm": {"corpus": "toy_corpus"}}},
+    "toyworld": {
+        "sizes": STUDY["toyworld"]["sizes"] | {"paraphrase": {"train": 9, "dev": 9, "test": 9}}
+    },
+}
+TWO = "checkpoints/toy-xlmr/two/seed-1/intermediate"
+
+
+def mixture(section: dict[str, Any] | None = None, **recipe: Any) -> dict[str, Any]:
+    """Spec of a mixture of two tasks and text."""
+    recipes = {"two": MIXTURE["recipes"]["two"] | recipe}
+    plan = plan_of(**MIXTURE | {"recipes": recipes, "training": section or {}})
+    return dict(plan.jobs[TWO].spec)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "exponent", "cap"),
+    [
+        ({}, 1.0, None),
+        ({"sampling": "uniform"}, 0.0, None),
+        ({"cap": 5}, 1.0, 5),
+        ({"sampling": "temperature", "temperature": 4, "cap": 7}, 0.25, 7),
+    ],
+)
+def test_sampling(recipe: dict[str, Any], exponent: float, cap: int | None) -> None:
+    assert mixture(**recipe)["sampling"] == {"exponent": exponent, "cap": cap}
+
+
+def test_each_task_of_a_mixture_has_its_own_batches() -> None:
+    training = {"default": {"batch_size": 16}, "tasks": {"toy_nli": {"batch_size": 4}}}
+    assert [task["batch_size"] for task in mixture(training)["tasks"]] == [4, 16]
+    whole = mixture(training, training={"batch_size": 8})
+    assert [task["batch_size"] for task in whole["tasks"]] == [8, 8]
+    assert whole["mlm"]["batch_size"] == 8
+    mlm = {"corpus": "toy_corpus", "batch_size": 2, "learning_rate": 5e-6}
+    assert mixture(training, mlm=mlm)["mlm"] | {"tokens": []} == {
+        "share": 0.1,
+        "exponent": 0.3,
+        "mask": 0.15,
+        "learning_rate": 5e-6,
+        "batch_size": 2,
+        "tokens": [],
+    }
+
+
+def test_tasks_share_a_head_where_the_registry_says_so(tmp_path: Path) -> None:
+    rows = tmp_path / "rows.yaml"
+    rows.write_text(
+        "tasks:\n"
+        "  again: {title: Again, datasets: [toy_nli], language: qaa, head: toy_nli}\n"
+        "  wrong: {title: Wrong, datasets: [toy_paraphrase], language: qaa, head: toy_nli}\n"
+    )
+    recipes = {"two": {"tasks": ["toy_nli", "again"]}}
+    study = MIXTURE | {"recipes": recipes, "registry": [str(rows)]}
+    tasks = plan_of(**study).jobs[TWO].spec["tasks"]
+    assert [(task["name"], task["head"]) for task in tasks] == [
+        ("toy_nli", "toy_nli"),
+        ("again", "toy_nli"),
+    ]
+    recipes["two"]["tasks"][1] = "wrong"
+    with pytest.raises(InputError, match=r"recipes.two.tasks: 'wrong' cannot share the head"):
+        plan_of(**study)
+
+
+def test_pairs_that_are_each_others_negatives_must_fit_at_once() -> None:
+    study = {
+        "models": ["xlm-roberta-base"],
+        "targets": ["lareqa_dual"],
+        "languages": ["en"],
+        "source_language": "en",
+        "encoding": {"datasets": {"answer_retrieval": {"max_length": 256}}},
+        "training": {"default": {"batch_size": 32}},
+    }
+    with pytest.raises(InputError, match=r"64 x 256 sub-words .*at least 16384; found 8192") as it:
+        plan_of(**study)
+    assert "negatives" in str(it.value)
+    plan_of(**study | {"training": {"default": {"batch_size": 32, "negatives": 16}}})
