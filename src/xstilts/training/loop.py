@@ -144,7 +144,7 @@ class _Loop:
         self.guard = self._guard()
         previous = signal.signal(signal.SIGTERM, self._ask_to_stop)
         try:
-            self._go_on_about(self.counters.findings[-1:])
+            self._answer(self.counters.findings[-1:])
             self._steps()
             self._judge(self.guard.end(self.counters.step))
         finally:
@@ -158,11 +158,12 @@ class _Loop:
         while not self._finished():
             loss, found = self._step(int(self.order[counters.step]))
             counters.step += 1
-            self._judge(found)
             last = counters.step == len(self.order)
             if counters.step % self.settings.evaluate_every == 0 or last:
-                self._evaluate(loss)
-            self.progress.step(counters.step, f"loss {loss:.3f}")
+                found += self._evaluate(loss)
+            self._judge(found)
+            if self.team.first:
+                self.progress.step(counters.step, f"loss {loss:.3f}")
             if self._finished():
                 return  # what is left takes less time than saving would
             save, stop = self._asked()
@@ -258,7 +259,8 @@ class _Loop:
     def _selects(self) -> bool:
         return any(task.dev is not None for task in self.tasks)
 
-    def _evaluate(self, loss: float) -> None:
+    def _evaluate(self, loss: float) -> list[Collapsed]:
+        """Look at dev, keep the best weights; what the guard saw."""
         counters = self.counters
         results = {task.name: self._dev(task) for task in self.tasks if task.dev is not None}
         scores = {name: score for name, (score, _) in results.items()}
@@ -266,7 +268,7 @@ class _Loop:
         best = self._is_best(scores)
         published = best or self.settings.select == "last"
         answers = {name: answer for name, (_, answer) in results.items()}
-        self._judge(self.guard.evaluation(counters.step, answers, published=published))
+        return self.guard.evaluation(counters.step, answers, published=published)
 
     def _is_best(self, scores: dict[str, float]) -> bool:
         """Whether these are the best weights so far; if so, they are kept."""
@@ -318,9 +320,9 @@ class _Loop:
         known = {(entry["task"], entry["reason"]) for entry in self.counters.findings}
         new = [c.finding for c in found if (c.finding["task"], c.finding["reason"]) not in known]
         self.counters.findings += new
-        self._go_on_about(new)
+        self._answer(new)
 
-    def _go_on_about(self, findings: list[dict[str, Any]]) -> None:
+    def _answer(self, findings: list[dict[str, Any]]) -> None:
         """Stop for what was found, or say it and go on; all processes do the same."""
         for finding in findings:
             collapsed = Collapsed(finding)
