@@ -31,6 +31,7 @@ from xstilts.training.packed import (
     attention_dropouts,
     kernel_allows,
     packed_forward,
+    pays,
     shape_allows,
     use_packed,
 )
@@ -190,15 +191,28 @@ def test_which_encoders_the_kernel_takes():
     assert not shape_allows(model.encoder)
 
 
-def test_a_cpu_pads():
+def test_a_cpu_leaves_out_much_padding_and_packs_long_rows():
     model = model_of().eval()
-    with torch.autocast("cpu", torch.bfloat16):
-        assert not kernel_allows(model.encoder, CPU)
-    batch = batch_of()
+    use_packed(model.encoder)
+    assert not kernel_allows(model.encoder, CPU)
+    assert not pays(model.encoder, torch.ones(4, 127))
+    assert pays(model.encoder, torch.ones(4, 128))
+    mask = torch.ones(10, 100)
+    mask[0, 53:] = 0  # 47 sub-words
+    assert not pays(model.encoder, mask)
+    mask[1, 99:] = 0
+    assert pays(model.encoder, mask)
+
+
+def test_a_model_packs_where_it_is_told_to():
+    model, batch = model_of().eval(), batch_of(rows=25)
+    use_packed(model.encoder)
+    outside = ~batch["attention_mask"].bool()
+    assert outside.sum() >= 48
     with torch.inference_mode():
-        wanted = model.encode(batch)
+        assert model.encode(batch)[outside].any()
         model.packed = True
-        assert torch.equal(model.encode(batch), wanted)
+        assert not model.encode(batch)[outside].any()
 
 
 def test_the_kernel_refuses_dropout():

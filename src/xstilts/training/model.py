@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from xstilts.artifacts.manifest import check_file, read_manifest
 from xstilts.errors import InputError, nearest
 from xstilts.formats.head import Batch, trained_format
-from xstilts.training.packed import kernel_allows, packed_forward
+from xstilts.training.packed import packed_forward, pays
 
 LM_HEAD = "masked_lm"
 #: Format of a head, and its labels in the order of its outputs.
@@ -32,8 +32,8 @@ class Model(nn.Module):
         heads: Heads by name.
 
     Attributes:
-        packed: Leave the padding out where the attention kernel allows it; the encoder must have
-            been given to `use_packed`.
+        packed: Leave the padding out where that pays; the encoder must have been given to
+            `use_packed`.
     """
 
     def __init__(self, backbone: Any, heads: dict[str, nn.Module]) -> None:
@@ -50,7 +50,7 @@ class Model(nn.Module):
     def encode(self, batch: Batch) -> Tensor:
         """Last hidden states [rows, length, hidden]."""
         inputs = {name: batch[name] for name in _INPUTS if name in batch}
-        if self.packed and kernel_allows(self.encoder, batch["input_ids"].device):
+        if self.packed and pays(self.encoder, batch["attention_mask"]):
             return packed_forward(self.encoder, inputs)
         return cast("Tensor", self.encoder(**inputs).last_hidden_state)
 

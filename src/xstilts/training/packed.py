@@ -4,12 +4,10 @@
 encoder as one sequence [1, total], and puts the hidden states back into their places. Each row
 keeps its positions and attends to itself only: transformers hands the keyword arguments of a
 model's forward down to the attention function (`cu_seq_lens_q`, `max_length_q`), and
-`_attention` cuts the sequence by them. On CUDA that is torch's variable-length flash attention. On
-a CPU it is a loop over the rows, the tests' reference: training pads there, because all that the
-loop could save is what sorting by length leaves of the padding.
-
-The kernel has no dropout of attention probabilities and computes in 16 bits
-(`torch.nn.attention.varlen`, torch 2.13), so `kernel_allows` has to be asked first.
+`_attention` cuts the sequence by them. On CUDA that is torch's variable-length flash attention
+(`torch.nn.attention.varlen`, torch 2.13), which has no dropout of attention probabilities and
+computes in 16 bits. On a CPU, neighbours of one length go through the usual attention together;
+that pays where there is padding to leave out or rows are long. `pays` has to be asked first.
 """
 
 from __future__ import annotations
@@ -25,6 +23,9 @@ NAME = "xstilts"
 #: torch's flash attention takes multiples of 8 up to 256; the backward pass of more than 192 runs
 #: on some cards only.
 _MOST_DIMENSIONS = 192
+#: On a CPU (benchmarks/packed.py): sub-words of padding, and length of the longest row, from which
+#: on leaving the padding out is faster than computing it.
+_MUCH_PADDING, _LONG = 48, 128
 
 
 def use_packed(encoder: Any) -> None:
@@ -48,6 +49,19 @@ def attention_dropouts(encoder: Any) -> list[nn.Dropout]:
     """The modules that drop attention probabilities, one a layer."""
     modules = encoder.modules()
     return [module.dropout for module in modules if hasattr(module, "attention_head_size")]
+
+
+def pays(encoder: Any, mask: Tensor) -> bool:
+    """Whether a batch is to go through an encoder without its padding; a function of the batch.
+
+    Args:
+        encoder: A transformers encoder that `use_packed` has seen.
+        mask: Attention mask [rows, length].
+    """
+    if mask.is_cuda:
+        return kernel_allows(encoder, mask.device)
+    padding = mask.numel() - int(mask.sum())
+    return padding >= _MUCH_PADDING or mask.shape[1] >= _LONG
 
 
 def kernel_allows(encoder: Any, device: torch.device) -> bool:
@@ -119,8 +133,9 @@ def _attention(
     """What transformers calls in every layer: [batch, heads, length, size] in, heads third out."""
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-    query, key, value = _Relaxed.apply(query, key, value)  # type: ignore[no-untyped-call]
     bounds = kwargs.pop("cu_seq_lens_q", None)
+    if query.is_cuda:
+        query, key, value = _Relaxed.apply(query, key, value)  # type: ignore[no-untyped-call]
     if bounds is None:
         output, _ = sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout, scaling, **kwargs
@@ -128,8 +143,10 @@ def _attention(
     elif query.is_cuda:
         output = _kernel(query, key, value, bounds, kwargs["max_length_q"], scaling, dropout)
     else:
-        output = _row_by_row(query, key, value, bounds, scaling, dropout)
-    return _Strict.apply(output), None  # type: ignore[no-untyped-call]
+        output = _by_length(query, key, value, bounds, scaling, dropout)
+    if query.is_cuda:
+        output = _Strict.apply(output)  # type: ignore[no-untyped-call]
+    return output, None
 
 
 def _kernel(
@@ -150,16 +167,21 @@ def _kernel(
     return cast("Tensor", output)[None]
 
 
-def _row_by_row(
+def _by_length(
     query: Tensor, key: Tensor, value: Tensor, bounds: Tensor, scaling: float | None, dropout: float
 ) -> Tensor:
-    lengths = bounds.diff().tolist()
-    parts = (torch.split(part, lengths, dim=2) for part in (query, key, value))
-    outputs = [
-        functional.scaled_dot_product_attention(q, k, v, dropout_p=dropout, scale=scaling)
-        for q, k, v in zip(*parts, strict=True)
-    ]
-    return torch.cat(outputs, dim=2).transpose(1, 2)
+    """Neighbours of one length together; rows come sorted by length, so there are few groups."""
+    lengths, counts = torch.unique_consecutive(bounds.diff(), return_counts=True)
+    shapes = list(zip(counts.tolist(), lengths.tolist(), strict=True))
+    sizes = [rows * length for rows, length in shapes]
+    parts = (torch.split(part, sizes, dim=2) for part in (query, key, value))
+    outputs = []
+    for (rows, length), *group in zip(shapes, *parts, strict=True):
+        # [1, heads, rows * length, size] as [rows, heads, length, size], and back in the end
+        q, k, v = (part[0].unflatten(1, (rows, length)).transpose(0, 1) for part in group)
+        output = functional.scaled_dot_product_attention(q, k, v, dropout_p=dropout, scale=scaling)
+        outputs.append(output.transpose(1, 2).flatten(0, 1))
+    return torch.cat(outputs)[None]
 
 
 # torch's fused attention kernels (flash and memory-efficient) have a deterministic backward pass,

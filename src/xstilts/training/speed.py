@@ -16,7 +16,7 @@ from xstilts.training.settings import Training
 
 
 def prepare(model: Model, settings: Training) -> None:
-    """Apply `attention_dropout`, `gradient_checkpointing` and `compile`; pack where CUDA is.
+    """Apply `attention_dropout`, `gradient_checkpointing` and `compile`; leave padding out.
 
     Names and values of the weights stay as they are, and so do checkpoints.
 
@@ -38,11 +38,11 @@ def prepare(model: Model, settings: Training) -> None:
     if settings.compile:
         _check_compiler()
         compile_layers(encoder)
+    use_packed(encoder)
+    model.packed = True
     if torch.cuda.is_available():
         # cuBLAS gives the same sums again only with a workspace of its own.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        use_packed(encoder)
-        model.packed = True
 
 
 def _check_compiler() -> None:
