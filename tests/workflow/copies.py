@@ -84,9 +84,9 @@ class Copy:
         command = (sys.executable, "-m", "snakemake", *arguments)
         return self.run(*command, "--configfile", str(self.study_file), fails=fails)
 
-    def planned(self) -> set[str]:
+    def planned(self, *arguments: str) -> set[str]:
         """What a dry run would make: `<rule> <artifact>` of each job."""
-        said = self.snakemake("--dry-run")
+        said = self.snakemake("--dry-run", *arguments)
         jobs = {f"{rule} {artifact}" for rule, artifact in _JOB.findall(said)}
         assert jobs or "Nothing to be done" in said, said
         assert len(jobs) == len(re.findall(r"^rule (?!all)\w+:$", said, re.MULTILINE)), said

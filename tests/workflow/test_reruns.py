@@ -122,10 +122,24 @@ def test_what_decides_no_byte(copy: Copy) -> None:
     with copy.study() as study:
         study["evaluation"]["batch_tokens"] = 512
         study["log_seconds"] = 1
+        study["save_seconds"] = 5
+        study["on_collapse"] = "report"
+        study["processes"] = 2
         # Keys in another order, a number as text.
         study["training"]["default"] = dict(reversed(study["training"]["default"].items()))
         study["training"]["default"]["learning_rate"] = "5e-4"
     assert copy.planned() == set()
+
+
+def test_a_training_knows_the_time_limit_of_its_rule(copy: Copy) -> None:
+    """As a cluster's profile sets it; a limit runs nothing again."""
+    limit = ("--set-resources", "finetune:runtime=7")
+    assert copy.planned(*limit) == set()
+    seen = copy.snakemake("-n", "-p", *limit, "--forcerun", "finetune", "intermediate")
+    calls = [line for line in seen.splitlines() if "xstilts stage" in line]
+    assert len([line for line in calls if "stage finetune" in line and "--minutes 7 " in line]) == 4
+    assert len([line for line in calls if "stage intermediate" in line]) == 1
+    assert all("--minutes 0 " in line for line in calls if "stage intermediate" in line)
 
 
 # ---- code
