@@ -6,7 +6,8 @@ module, initial weights, loss, fused AdamW with its groups, schedule, effective 
 Trainer gets our collation too, which is faster than its own. Each run is a process of its own, the
 ways in turn. The first epoch is warm-up. Timed are whole epochs after it: batches differ much in
 length, and only whole epochs hold the same rows in every way. Dev is read from the weights at the
-end.
+end. So few rows teach a random model next to nothing: `--quality results/toy` compares dev scores
+after equal steps on the tasks of a finished toy study instead, from its pretrained model.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import argparse
 import json
 import os
 import resource
+import shutil
 import statistics
 import subprocess
 import sys
@@ -29,10 +31,12 @@ WAYS = {
     "xstilts": "xstilts",
     "a": "Trainer, padded to the full length",
     "b": "Trainer, padded to the batch",
-    "c": "Trainer, grouped by length",
+    "c": "Trainer, grouped by length in 50s",
+    "d": "Trainer, grouped as for few rows",
 }
 ROWS = {"mnli": 1536, "squad": 320}
-FULL_LENGTH = {"mnli": 128, "squad": 384}
+#: Tasks of the toy study that dev scores are compared on.
+TOY = ("toy_nli", "toy_qa")
 BATCH = {"mnli": 32, "squad": 16}
 #: So few rows teach a random model little; the guard against that is to say so and no more.
 REPORT = {"XSTILTS_RUNTIME": json.dumps({"on_collapse": "report"})}
@@ -225,20 +229,21 @@ def run_trainer(spec: dict[str, Any], way: str, workers: int, clock: Clock) -> A
     settings = Training.model_validate(spec["settings"])
     torch.set_num_threads(settings.threads)
     torch.manual_seed(spec["seed"])
-    data = Data(spec, FULL_LENGTH[spec["tasks"][0]["name"]] if way == "a" else 0)
+    data = Data(spec, meta_of(Path(), spec)["max_length"] if way == "a" else 0)
     model = data.new_model(settings.dropout)
     steps = int(settings.max_steps or 0)
 
     class Grouping(Trainer):
         def _get_train_sampler(self, train_dataset: Any = None) -> Any:
-            if way != "c":
+            if way not in "cd":
                 return super()._get_train_sampler(train_dataset)
             return Grouped(settings.batch_size, lengths=data.store.lengths.tolist())
 
     class Grouped(LengthGroupedSampler):
         def __iter__(self) -> Any:
-            # 50 batches are sorted together on data of full size, but fewer of so few rows.
-            return iter(get_length_grouped_indices(self.lengths, self.batch_size, 50))
+            # 50 batches are sorted together on data of full size, by default fewer of so few rows.
+            batches = 50 if way == "c" else None
+            return iter(get_length_grouped_indices(self.lengths, self.batch_size, batches))
 
     class Marks(TrainerCallback):
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -399,10 +404,55 @@ def child(order: dict[str, Any]) -> None:
 # ---------------------------------------------------------------- all runs
 
 
-def units_of(folder: Path, spec: dict[str, Any]) -> int:
-    """Training units of a task: rows, or windows of them."""
-    meta = json.loads((folder / spec["tasks"][0]["tokens"][0] / "meta.json").read_text("utf-8"))
-    return int(meta["splits"]["train"]["sequences"])
+def meta_of(folder: Path, spec: dict[str, Any]) -> dict[str, Any]:
+    """What the tokens of a training say of themselves."""
+    path = folder / spec["tasks"][0]["tokens"][0] / "meta.json"
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return found
+
+
+def finished_world(results: Path) -> dict[str, Any]:
+    """The trainings of a finished toy study, without selection on dev."""
+    specs = {}
+    for task in TOY:
+        (path,) = results.glob(f"checkpoints/*/none/seed-1/{task}/manifest.json")
+        specs[task] = json.loads(path.read_text(encoding="utf-8"))["spec"]
+        specs[task]["settings"] |= {name: TRAINING[name] for name in ("select", "evaluate_every")}
+    return {"folder": str(results.resolve()), "specs": specs}
+
+
+def run_one(folder: Path, order: dict[str, Any], threads: int) -> dict[str, float]:
+    """One training in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, str(Path(__file__).resolve()), "--child", json.dumps(order)],
+        cwd=folder,
+        env={**os.environ, "OMP_NUM_THREADS": str(threads), **REPORT},
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def quality(results: Path, options: argparse.Namespace) -> None:
+    """Print dev scores after equal steps, every way with every seed."""
+    world, folder = finished_world(results), results.resolve()
+    try:
+        for task, spec in world["specs"].items():
+            print(f"\n{task}: {spec['settings']['max_steps']} steps, dev score by seed and mean")
+            for way in options.ways:
+                orders = [
+                    {"spec": {**spec, "seed": seed}, "way": way, "workers": 0, "units": 1}
+                    | {"out": f"bench/{task}-{seed}", "first": 1}
+                    for seed in range(1, options.runs + 1)
+                ]
+                scores = [run_one(folder, order, options.threads)["score"] for order in orders]
+                shown = " ".join(f"{score:.3f}" for score in scores)
+                print(f"{WAYS[way]:<36} {shown}  {statistics.fmean(scores):.3f}", flush=True)
+    finally:
+        for name in ("bench", "state/bench", "trainer"):
+            shutil.rmtree(folder / name, ignore_errors=True)
 
 
 def measure(world: dict[str, Any], options: argparse.Namespace) -> dict[str, dict[str, list[Any]]]:
@@ -412,7 +462,7 @@ def measure(world: dict[str, Any], options: argparse.Namespace) -> dict[str, dic
     for seed in range(1, options.runs + 1):
         for task in options.tasks:
             spec = world["specs"][task]
-            units = units_of(folder, spec)
+            units = meta_of(folder, spec)["splits"]["train"]["sequences"]
             per_epoch = -(-units // BATCH[task])
             steps = per_epoch * (1 + options.epochs) + 1
             spec = {**spec, "seed": seed, "settings": {**spec["settings"], "max_steps": steps}}
@@ -420,15 +470,7 @@ def measure(world: dict[str, Any], options: argparse.Namespace) -> dict[str, dic
                 order = {"spec": spec, "way": way, "workers": options.workers}
                 order |= {"out": f"bench/{task}-{seed}", "units": units * options.epochs}
                 order["first"] = per_epoch
-                done = subprocess.run(
-                    [sys.executable, str(Path(__file__).resolve()), "--child", json.dumps(order)],
-                    cwd=folder,
-                    env={**os.environ, "OMP_NUM_THREADS": str(options.threads), **REPORT},
-                    check=True,
-                    stdout=subprocess.PIPE,
-                    text=True,
-                )
-                one = json.loads(done.stdout.splitlines()[-1])
+                one = run_one(folder, order, options.threads)
                 print(f"  {task} seed {seed} {way}: {one}", file=sys.stderr, flush=True)
                 found.setdefault(task, {}).setdefault(way, []).append(one)
     return found
@@ -463,11 +505,15 @@ def main() -> None:
     parser.add_argument("--size", type=int, nargs=4, default=(4, 192, 4, 768), metavar="N")
     parser.add_argument("--tasks", nargs="+", choices=SLICES, default=list(SLICES))
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
+    parser.add_argument("--quality", type=Path, metavar="RESULTS", help="of a finished toy study")
     parser.add_argument("--folder", type=Path, help="keep the data and models here for a next time")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
         child(json.loads(options.child))
+        return
+    if options.quality:
+        quality(options.quality, options)
         return
     with tempfile.TemporaryDirectory() as name:
         folder = options.folder or Path(name)
