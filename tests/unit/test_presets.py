@@ -78,6 +78,9 @@ def test_phang2020(phang: Plan, task: str, epochs: int, batch: int) -> None:
         "micro_batch_tokens": 8192,
         "negatives": None,
         "restarts": 0,
+        "attention_dropout": None,
+        "gradient_checkpointing": False,
+        "compile": False,
         "threads": 1,
     }
 
@@ -161,6 +164,9 @@ def test_xtreme_takes_the_best_weights(xtreme: Plan, task: str, model: str) -> N
         "micro_batch_tokens": 8192,
         "negatives": None,
         "restarts": 0,
+        "attention_dropout": None,
+        "gradient_checkpointing": False,
+        "compile": False,
         "threads": 1,
     }
 
