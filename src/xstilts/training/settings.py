@@ -33,7 +33,7 @@ class Training(Strict):
             own value (0.1 in XLM-R and mBERT). The attention kernel that needs no padding has no
             dropout: with 0 and ``precision: bf16``, training on CUDA computes no padding.
         gradient_checkpointing: Compute the activations of a layer a second time in the backward
-            pass instead of keeping them: less memory, about a third more time, the same results.
+            pass instead of keeping them: less memory, more time, the same results.
         compile: Compile what stands between the attention kernels with torch.compile; needs a C++
             compiler, or Triton on CUDA. Dropout draws other numbers than without it.
         evaluate_every: Steps between evaluations on the source language's dev set.
