@@ -271,9 +271,9 @@ def test_one_label_teaches_nothing(results):
         arrays["labels"][:] = 1
         save_file(arrays, draft.folder / "train.safetensors")
         (draft.folder / "meta.json").write_bytes((source / "meta.json").read_bytes())
-    spec = training_spec({"nli": "sequence_classification"})
+    spec = training_spec({"nli": format_name})
     spec["tasks"][0]["tokens"] = ["same"]
-    with pytest.raises(InputError, match=r"'nli' has the same label.* found no"):
+    with pytest.raises(InputError, match=r"'nli' has the same label.* found (no|B-PER)"):
         fine_tune(spec, OUT)
     assert not OUT.exists()
 

@@ -4,6 +4,7 @@ import fcntl
 import json
 import multiprocessing
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -133,6 +134,33 @@ def test_another_spec_does_not_resume():
     with training_state(OUT, SPEC | {"seed": 2}) as other:
         assert load(other) is None
     with training_state(OUT, SPEC) as state:
+        assert load(state)[1]["step"] == 1
+
+
+def test_a_state_of_another_spec_is_refused():
+    """Somebody has copied it there by hand."""
+    with training_state(OUT, SPEC) as state:
+        save(state, 1)
+    with training_state(OUT, SPEC | {"seed": 2}) as other:
+        shutil.copytree(state.folder / "step-1", other.folder / "step-1")
+        with pytest.raises(InputError, match=r"step-1: is the state of another spec.*delete"):
+            load(other)
+
+
+def test_steps_before_a_restart_are_forgotten(monkeypatch):
+    """Even if the restart was killed before it had removed them."""
+    with training_state(OUT, SPEC) as state, monkeypatch.context() as patch:
+        state.save_best({"step": 2})
+        save(state, 2)
+        patch.setattr(shutil, "rmtree", lambda path, **_: None)
+        state.restart({"reason": "flat"})
+    with training_state(OUT, SPEC) as state:
+        assert state.restarts == [{"reason": "flat"}]
+        assert saved_steps(state) == ["step-2"]
+        assert load(state) is None
+        assert saved_steps(state) == []
+        assert not state.best.exists()
+        save(state, 1)
         assert load(state)[1]["step"] == 1
 
 
