@@ -261,14 +261,15 @@ def test_a_head_of_other_labels_is_refused(results):
         fine_tune(spec | {"heads": {"second": name}}, Path("second"))
 
 
-def test_one_label_teaches_nothing(results):
+@pytest.mark.parametrize("format_name", ["sequence_classification", "token_classification"])
+def test_one_label_teaches_nothing(results, format_name):
     from safetensors.numpy import load_file as load_arrays
     from safetensors.numpy import save_file
 
-    source = Path(write_tokens("source", "sequence_classification"))
+    source = Path(write_tokens("source", format_name))
     with publishing(Path("same"), {"stage": "tokens"}) as draft:
         arrays = load_arrays(source / "train.safetensors")
-        arrays["labels"][:] = 1
+        arrays["labels"][arrays["labels"] >= 0] = 1
         save_file(arrays, draft.folder / "train.safetensors")
         (draft.folder / "meta.json").write_bytes((source / "meta.json").read_bytes())
     spec = training_spec({"nli": format_name})
