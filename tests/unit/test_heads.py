@@ -266,3 +266,51 @@ def test_an_unlucky_softmax_is_stable():
     assert summed.dtype == torch.float32
     assert float(summed) == pytest.approx(2000, rel=1e-2)
     assert exp(-float(summed)) == 0
+
+
+# ---- what the collapse guard asks
+
+
+def test_losses_of_a_blind_guess_by_hand():
+    def loss(name: str, group: int | None = None, **arrays) -> float:
+        store = TokenStore({key: np.array(value) for key, value in arrays.items()}, meta_of(name))
+        return trained_format(name).chance_loss(store, group)
+
+    half = np.log(2)
+    assert loss("sequence_classification", labels=[0, 1, 1, 0]) == pytest.approx(half)
+    assert loss("sequence_classification", labels=[2, 2]) == 0
+    shares = 0.75 * np.log(4 / 3) + 0.25 * np.log(4)
+    assert loss("token_classification", labels=[-100, 0, 0, 0, 2, -100]) == pytest.approx(shares)
+    # Two choices and eight: a mean of logarithms.
+    assert loss("multiple_choice", choice_offsets=[0, 2, 10]) == pytest.approx(2 * half)
+    # Windows with 3 and 7 places in the context, and "no answer here" in both.
+    char_start = [-1, -1, 0, 4, 8, -1, 0, 1, 2, 3, 4, 5, 6]
+    found = loss("question_answering", char_start=char_start, offsets=[0, 5, 13])
+    assert found == pytest.approx((np.log(4) + np.log(8)) / 2)
+    ids = [0, 7, 7, 9, 9, 2]  # 0 and 2 are never masked
+    assert loss("masked_lm", input_ids=ids) == pytest.approx(half)
+    assert loss("answer_retrieval", 8, offsets=[0]) == pytest.approx(np.log(8))
+    assert loss("answer_retrieval", offsets=range(9)) == pytest.approx(np.log(4))
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_answers_are_those_behind_the_dev_score(name):
+    format_, store = trained_format(name), store_of(name, 12)
+    arrays = format_.collate(store, np.arange(12), np.random.default_rng(1))
+    batch = {key: torch.from_numpy(value) for key, value in arrays.items()}
+    labels = tuple(LABELS.get(name, ())) or None
+    torch.manual_seed(1)
+    rows, length = arrays["input_ids"].shape
+    outputs = format_.make_head(CONFIG, labels, 0.0)(torch.randn(rows, length, 6), batch)
+    found, gold = format_.answers(outputs, batch)
+    assert found.shape == gold.shape
+    if name in ("sequence_classification", "multiple_choice"):
+        assert gold.tolist() == store.arrays["labels"].tolist()
+        right = int((found == gold).sum())
+        assert format_.dev_sums(outputs, batch, labels).tolist() == [right, 12]
+    elif name == "question_answering":
+        assert gold.tolist() == store.arrays["start"].tolist()
+        assert all(batch["allowed"][row, place] for row, place in enumerate(found.tolist()))
+    else:
+        known = store.arrays["labels"]
+        assert gold.tolist() == known[known >= 0].tolist()
