@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from xstilts.errors import InputError
+from xstilts.runtime import EXIT_MORE_TIME, runtime
 
 #: Stage: module and function; imported only when it runs.
 STAGES = {
@@ -52,6 +53,8 @@ UNTOLD = {
 }
 #: Unix time at which this process has to be gone, for the stages that save their state.
 DEADLINE = "XSTILTS_DEADLINE"
+#: Stages whose work may take days: they save a state, and Snakemake cannot lose what they made.
+KEPT = {"translate", "pretrain", "intermediate", "finetune"}
 #: Stages that may use the network.
 ONLINE = {"fetch", "fetch_model", "fetch_translator", "tokenizer"}
 
@@ -100,6 +103,13 @@ def run_stage(stage: str, spec: Mapping[str, Any], out: Path) -> None:
         sys.meta_path.insert(0, _NoPandas())
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    if stage in KEPT:
+        _run_kept(stage, spec, out)
+    else:
+        _run(stage, spec, out)
+
+
+def _run(stage: str, spec: Mapping[str, Any], out: Path) -> None:
     module, function = STAGES[stage]
     run: Callable[[Mapping[str, Any], Path], None] = getattr(
         importlib.import_module(module), function
@@ -112,6 +122,25 @@ def run_stage(stage: str, spec: Mapping[str, Any], out: Path) -> None:
         progress.done()
     else:
         run(spec, out)
+
+
+def _run_kept(stage: str, spec: Mapping[str, Any], out: Path) -> None:
+    """Run a dear stage, unless Snakemake has only lost what it made."""
+    from xstilts.artifacts.kept import keep, restore
+    from xstilts.cluster.job import ask_for_more_time, learn_end
+
+    state = runtime().state
+    if restore(out, spec, state):
+        print(f"{out}: had been made already and is put back", file=sys.stderr)
+        return
+    learn_end()
+    try:
+        _run(stage, spec, out)
+    except SystemExit as end:
+        if end.code == EXIT_MORE_TIME:
+            ask_for_more_time()
+        raise
+    keep(out, state)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -73,7 +73,7 @@ def publishing(out: Path, spec: Spec, record: Record | None = None) -> Iterator[
         (draft_folder / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
         draft.record.write(draft_folder)
         _sync(draft_folder)
-        _replace(draft_folder, out)
+        replace(draft_folder, out)
     finally:
         shutil.rmtree(draft_folder, ignore_errors=True)
 
@@ -115,7 +115,7 @@ def _alive(pid: int) -> bool:
     return pid != os.getpid()
 
 
-def _replace(new: Path, place: Path) -> None:
+def replace(new: Path, place: Path) -> None:
     """Put a folder in a place, and what stands there out of the way; back again if that fails."""
     old = new.with_suffix(".old")
     while True:

@@ -1,0 +1,1 @@
+"""Running on a SLURM cluster: resources, costs, the queue, the driver."""
