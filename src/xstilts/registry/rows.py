@@ -595,6 +595,7 @@ class ModelRow(Row):
         retrieval_layer: Hidden state used for retrieval (0 = embeddings). XTREME takes 14 of 24
             for XLM-R Large and 8 of 12 for mBERT (scripts/run_tatoeba.sh).
         parameters: Parameters of the encoder (embeddings and blocks, no pooler or head).
+        hidden: Hidden size of a pretrained model, for estimates of time and memory.
         licence: Licence of the weights.
     """
 
@@ -607,6 +608,7 @@ class ModelRow(Row):
     max_length: PositiveInt
     retrieval_layer: int
     parameters: PositiveInt | None = None
+    hidden: PositiveInt | None = None
     licence: str
 
     @model_validator(mode="after")
