@@ -33,10 +33,24 @@ include: "workflow/rules/evaluation.smk"
 workdir: RESULTS
 
 
+# On a cluster: what needs the network, which compute nodes do not have, and what takes no time.
+localrules:
+    fetch,
+    fetch_model,
+    fetch_translator,
+    tokenizer,
+    testset,
+    check,
+    aggregate,
+
+
 rule all:
     input:
-        manifest(TABLES),
-        lost_files(),
+        everything,
+
+
+onstart:
+    begin()
 
 
 onsuccess:

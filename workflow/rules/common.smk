@@ -3,6 +3,7 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
+from xstilts.cluster.site import Site
 from xstilts.errors import InputError
 from xstilts.plan import CHECK, TABLES
 from xstilts.session import Session
@@ -14,6 +15,7 @@ try:
         root=Path(workflow.basedir),
         main=workflow.is_main_process,
     )
+    SITE = Site.of_workflow(workflow, SESSION)
 except InputError as error:
     raise WorkflowError(str(error)) from None
 
@@ -60,12 +62,28 @@ def checked(pattern):
     return inputs
 
 
-def lost_files():
-    """Files that published artifacts have lost; `all` asks for them."""
+def everything(wildcards):
+    """What `all` asks for: the tables, and files that published artifacts have lost."""
+    begin()
     try:
-        return PLAN.missing_files(SESSION.results)
+        return [manifest(TABLES), *PLAN.missing_files(SESSION.results)]
     except InputError as error:
         raise WorkflowError(str(error)) from None
+
+
+def begin():
+    """Begin a run; it is not known before the input of `all` that it is none for show."""
+    try:
+        SITE.begin(workflow)
+    except InputError as error:
+        raise WorkflowError(str(error)) from None
+
+
+def resources(name, pattern):
+    """What a stage's job asks for: of a cluster its share, elsewhere one of the GPUs."""
+    return SITE.resources(
+        name, lambda wildcards: PLAN.jobs[pattern.format(**wildcards)]
+    )
 
 
 def cores(pattern):
@@ -93,3 +111,4 @@ def print_summary():
     print(
         f"Tables and figures: {SESSION.study.results / SESSION.study.study / TABLES}/"
     )
+    SITE.end()

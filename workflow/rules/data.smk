@@ -12,6 +12,8 @@ rule fetch:
         manifest(RAW),
     log:
         "logs/fetch/{dataset}/{config}.log",
+    resources:
+        **resources("fetch", RAW),
     params:
         spec=spec(RAW),
     shell:
@@ -25,6 +27,8 @@ rule prepare:
         manifest(PREPARED),
     log:
         "logs/prepare/{dataset}/{language}.log",
+    resources:
+        **resources("prepare", PREPARED),
     params:
         spec=spec(PREPARED),
     shell:
@@ -38,6 +42,8 @@ rule tokens:
         manifest(TOKENS),
     log:
         "logs/tokens/{model}/{dataset}/{language}.log",
+    resources:
+        **resources("tokens", TOKENS),
     params:
         spec=spec(TOKENS),
     shell:
@@ -53,7 +59,7 @@ rule translate:
     log:
         "logs/translate/{dataset}/{translator}.log",
     resources:
-        runtime=0,
+        **resources("translate", TRANSLATED),
     params:
         spec=spec(TRANSLATED),
     shell:
@@ -68,6 +74,8 @@ rule testset:
         manifest(TESTSET),
     log:
         "logs/testset/{model}/{target}.log",
+    resources:
+        **resources("testset", TESTSET),
     params:
         spec=spec(TESTSET),
     shell:
@@ -83,6 +91,8 @@ rule check:
         f"{CHECK}/datasets.csv",
     log:
         "logs/check.log",
+    resources:
+        **resources("check", CHECK),
     params:
         spec=spec(CHECK),
     shell:

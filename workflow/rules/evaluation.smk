@@ -13,6 +13,8 @@ rule sweep:
         f"{LAYERS}/layers.json",
     log:
         "logs/sweep/{model}/{recipe}/seed-{seed}.log",
+    resources:
+        **resources("sweep", LAYERS),
     params:
         spec=spec(LAYERS),
     shell:
@@ -26,6 +28,8 @@ rule evaluate:
         manifest(PREDICTIONS),
     log:
         "logs/evaluate/{model}/{recipe}/seed-{seed}/{target}.log",
+    resources:
+        **resources("evaluate", PREDICTIONS),
     params:
         spec=spec(PREDICTIONS),
     shell:
@@ -42,6 +46,8 @@ rule restore_predictions:
         f"{PREDICTIONS}/{{language}}.jsonl",
     log:
         "logs/restore/{model}/{recipe}/seed-{seed}/{target}/{language}.log",
+    resources:
+        **resources("evaluate", PREDICTIONS),
     params:
         spec=spec(PREDICTIONS),
     shell:
@@ -56,6 +62,8 @@ rule score:
         f"{SCORES}/scores.json",
     log:
         "logs/score/{model}/{recipe}/seed-{seed}/{target}.log",
+    resources:
+        **resources("score", SCORES),
     params:
         spec=spec(SCORES),
     shell:
@@ -71,6 +79,8 @@ rule aggregate:
         f"{TABLES}/overview.csv",
     log:
         "logs/aggregate.log",
+    resources:
+        **resources("aggregate", TABLES),
     params:
         spec=spec(TABLES),
     shell:

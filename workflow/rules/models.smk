@@ -12,6 +12,8 @@ rule tokenizer:
         manifest(TOKENIZER),
     log:
         "logs/tokenizer/{model}.log",
+    resources:
+        **resources("tokenizer", TOKENIZER),
     params:
         spec=spec(TOKENIZER),
     shell:
@@ -24,6 +26,8 @@ rule fetch_model:
         f"{FETCHED}/model.safetensors",
     log:
         "logs/fetch_model/{hub_model}.log",
+    resources:
+        **resources("fetch_model", FETCHED),
     params:
         spec=spec(FETCHED),
     shell:
@@ -35,6 +39,8 @@ rule fetch_translator:
         manifest(TRANSLATOR),
     log:
         "logs/fetch_translator/{translator}.log",
+    resources:
+        **resources("fetch_translator", TRANSLATOR),
     params:
         spec=spec(TRANSLATOR),
     shell:
@@ -51,7 +57,7 @@ rule pretrain:
         "logs/pretrain/{scratch_model}.log",
     threads: cores(PRETRAINED)
     resources:
-        runtime=0,
+        **resources("pretrain", PRETRAINED),
     params:
         spec=spec(PRETRAINED),
     shell:

@@ -13,7 +13,7 @@ rule intermediate:
         "logs/intermediate/{model}/{recipe}/seed-{seed}.log",
     threads: cores(INTERMEDIATE)
     resources:
-        runtime=0,
+        **resources("intermediate", INTERMEDIATE),
     params:
         spec=spec(INTERMEDIATE),
     shell:
@@ -30,7 +30,7 @@ rule finetune:
         "logs/finetune/{model}/{recipe}/seed-{seed}/{training}.log",
     threads: cores(FINETUNED)
     resources:
-        runtime=0,
+        **resources("finetune", FINETUNED),
     params:
         spec=spec(FINETUNED),
     shell:

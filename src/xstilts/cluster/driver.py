@@ -53,6 +53,16 @@ def hold(results: Path) -> bool:
     return True
 
 
+def forget_the_dead(results: Path) -> None:
+    """Remove the locks that a killed driver has left in Snakemake's folder.
+
+    To be called while the folder is held: whoever made them would hold it.
+    """
+    for lock in (results / ".snakemake" / "locks").glob("*.lock"):
+        print(f"{lock}: of a driver that was killed; removed", file=sys.stderr)
+        lock.unlink(missing_ok=True)
+
+
 def living(results: Path) -> dict[str, Any] | None:
     """Host, process and start of the driver that holds a results folder now, if one does."""
     path = results / FILE

@@ -207,7 +207,9 @@ def _check_room(folder: Path, hint: str) -> None:
             os.fsync(file.fileno())
     except OSError as error:
         said = error.strerror or str(error)
-        raise InputError(str(folder), f"nothing can be written there ({said})", hint=hint) from error
+        raise InputError(
+            str(folder), f"nothing can be written there ({said})", hint=hint
+        ) from error
 
 
 def seconds_of_a_file(folder: Path, times: int = 9) -> float:

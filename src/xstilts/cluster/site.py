@@ -1,0 +1,177 @@
+"""Where a study runs, for the rules: on this machine alone, or on a cluster through its driver.
+
+A profile for a cluster names its `cluster.yaml` in the default resource `cluster_file`: Snakemake
+has no other place for it that a command line does not overwrite. Jobs find it in their environment.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from xstilts.artifacts import kept
+from xstilts.cluster import driver, preflight
+from xstilts.cluster.needs import check_needs, gpus_of, needs
+from xstilts.cluster.queue import Entry, SlurmSilent, alive, job_name
+from xstilts.cluster.settings import GPU_STAGES, Cluster, read_cluster
+from xstilts.errors import InputError
+from xstilts.plan import Job
+from xstilts.runtime import runtime
+from xstilts.session import Session
+
+#: Default resource of a cluster's profile.
+RESOURCE = "cluster_file"
+#: The same for the processes of a job.
+VARIABLE = "XSTILTS_CLUSTER"
+
+Find = Callable[[Mapping[str, str]], Job]
+
+
+@dataclass
+class Site:
+    """Where a study runs.
+
+    Attributes:
+        session: The study.
+        cluster: The cluster; None for this machine alone.
+        file: The cluster's file.
+        alive: Jobs of an earlier driver that still wait or run, by the artifact they make.
+    """
+
+    session: Session
+    cluster: Cluster | None = None
+    file: Path = Path()
+    alive: dict[str, Entry] = field(default_factory=dict)
+    _begun: bool = False
+
+    @classmethod
+    def of_workflow(cls, workflow: Any, session: Session) -> Site:
+        """Read the file that the profile names, if it names one.
+
+        Args:
+            workflow: Snakemake's workflow, while the Snakefile is read.
+            session: The study.
+
+        Raises:
+            InputError: If the cluster's file is wrong, or it has no place for a job of the study.
+        """
+        name = _named(workflow.resource_settings)
+        if name is None:
+            return cls(session)
+        file = session.root / name
+        site = cls(session, read_cluster(file), file)
+        os.environ[VARIABLE] = str(file)
+        if workflow.is_main_process:
+            assert site.cluster is not None
+            check_needs(session.plan, site.cluster)
+            site.alive = site._alive()
+        return site
+
+    def _alive(self) -> dict[str, Entry]:
+        try:
+            return alive(self.session.results, self.session.plan.jobs.values())
+        except SlurmSilent as error:
+            raise InputError(
+                str(self.file),
+                f"SLURM does not say which jobs of this study still run ({error})",
+                hint="Run snakemake again when SLURM answers: `squeue --me`",
+            ) from error
+
+    # ---- for the rules
+
+    def resources(self, stage: str, job: Find) -> dict[str, Any]:
+        """Resources of a rule. On one machine there are only GPUs to share, and no time limit.
+
+        Args:
+            stage: The rule's stage.
+            job: Finds a job by its wildcards.
+        """
+        if self.cluster is None:
+            return {"runtime": 0, **({"gpu": 1} if stage in GPU_STAGES else {})}
+        keys = ["mem_mb", "runtime", "gpu", "cpus_per_task"]
+        found: dict[str, Any] = {key: self._need(job, key) for key in keys}
+        if self.cluster.gpu is not None:
+            found["gpu_model"] = self._need(job, "gpu_model")
+        if self.cluster.account is not None:
+            found["slurm_account"] = self.cluster.account
+        if self.alive:
+            found["slurm_extra"] = lambda wildcards: self._after(job(wildcards).out)
+        return found
+
+    def _need(self, job: Find, key: str) -> Callable[[Mapping[str, str], int], int | str | None]:
+        plan, cluster = self.session.plan, self.cluster
+        assert cluster is not None
+
+        def need(wildcards: Mapping[str, str], attempt: int) -> int | str | None:
+            return needs(job(wildcards), plan, cluster, attempt).get(key)
+
+        # Snakemake asks for it before each of thousands of calls; found anew, it takes longer than
+        # the call.
+        need.__signature__ = inspect.signature(need)  # type: ignore[attr-defined]
+        return need
+
+    def _after(self, out: str) -> str:
+        """Begin when the job of an earlier driver for the same artifact has ended."""
+        entry = self.alive.get(out)
+        return f"--dependency=afterany:{entry.id}" if entry else ""
+
+    # ---- for the driver
+
+    def begin(self, workflow: Any) -> None:
+        """Begin a run: become the folder's one driver, and see that the cluster is as described.
+
+        Args:
+            workflow: Snakemake's workflow, when it is known whether jobs will run.
+
+        Raises:
+            InputError: If another driver lives, or jobs would fail for a reason that shows now.
+        """
+        for_show = workflow.dryrun or workflow.touch or not workflow.is_main_process
+        if self._begun or for_show:
+            return
+        self._begun = True
+        if driver.hold(self.session.results):
+            driver.forget_the_dead(self.session.results)
+        latency = workflow.execution_settings.latency_wait
+        preflight.tell(preflight.check_folders(self.session.results, latency))
+        if self.cluster is not None:
+            self._begin_cluster(workflow, self.cluster)
+
+    def _begin_cluster(self, workflow: Any, cluster: Cluster) -> None:
+        plan = self.session.plan
+        gpus = any(gpus_of(job, plan, cluster) for job in plan.jobs.values())
+        preflight.tell(preflight.check_cluster(cluster, str(self.file), gpus))
+        for out, entry in self.alive.items():
+            print(f"{out}: job {entry.id} of an earlier driver goes on", file=sys.stderr)
+        settings = workflow.executor_settings
+        if hasattr(settings, "partition_config"):
+            settings.partition_config = settings.partition_config or self.file
+            settings.jobname_prefix = settings.jobname_prefix or job_name(self.session.study.study)
+
+    def end(self) -> None:
+        """End a run that made everything."""
+        kept.forget(self.session.results / runtime().state)
+
+
+def _named(settings: Any) -> str | None:
+    """The cluster's file that a profile names; taken out of Snakemake's default resources.
+
+    They are expressions, and this one would be evaluated for each of thousands of jobs, after
+    looking up the size of their inputs.
+    """
+    given = settings.default_resources or {}
+    if RESOURCE not in given:
+        return os.environ.get(VARIABLE)
+    name = str(given[RESOURCE].raw).strip("\"'")
+    # Memory and disk by the size of the inputs are among the defaults; every rule says its own.
+    kept = {key: value for key, value in given.items() if key in ("_cores", "_nodes", "tmpdir")}
+    settings.default_resources = type(given)(kept)
+    return name
+
+
+__all__ = ["RESOURCE", "VARIABLE", "Site"]
