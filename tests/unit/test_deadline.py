@@ -42,8 +42,17 @@ def test_by_hand(clock, monkeypatch, name):
 
 def test_the_earlier_limit_counts(monkeypatch):
     monkeypatch.setenv(module.VARIABLES[0], "5000")
-    monkeypatch.setenv(module.VARIABLES[1], "1010")
+    monkeypatch.setenv(module.VARIABLES[1], "999")
     assert Deadline(0).due()
+
+
+def test_little_is_kept_free_where_there_is_little(clock, monkeypatch):
+    monkeypatch.setenv(module.VARIABLES[1], "1050")
+    deadline = Deadline(0)
+    clock[0] = 1022
+    assert not deadline.due()  # a step took 22 s, and 5 s are kept free: until 1049
+    clock[0] = 1024
+    assert deadline.due()
 
 
 def test_an_empty_variable_is_none(monkeypatch):

@@ -33,12 +33,17 @@ def ask_for_more_time() -> None:
     """Put this job back into SLURM's queue: it goes on from its state, under the same number.
 
     Nothing is counted as a failure, and no driver is needed. Where SLURM refuses, the stage's exit
-    status fails the job, and Snakemake's retries start another.
+    status fails the job, and Snakemake's retries start another. A job that SLURM is ending already
+    is left to it: who was pre-empted is put back into the queue only if it does not end by itself
+    (SLURM 22.05), and who was cancelled must not come back.
     """
     number = os.environ.get("SLURM_JOB_ID")
-    if number is None or _slurm("scontrol", "requeue", number) is None:
+    if number is None:
         return
-    print(f"job {number} goes on when SLURM starts it again", file=sys.stderr, flush=True)
+    if _slurm("squeue", "--noheader", "--jobs", number, "--format", "%T") == "RUNNING":
+        if _slurm("scontrol", "requeue", number) is None:
+            return
+        print(f"job {number} goes on when SLURM starts it again", file=sys.stderr, flush=True)
     time.sleep(_PATIENCE)  # SLURM ends all of the job meanwhile
 
 

@@ -57,8 +57,8 @@ def check_cluster(cluster: Cluster, where: str, gpus: bool) -> list[str]:
         _check_gpus(cluster, where)
     _check_account(cluster, where)
     return [
-        f"{where}: partitions.{name}: jobs pre-empted there are cancelled, not put back; the driver "
-        f"would wait for them for ever. Leave the partition out"
+        f"{where}: partitions.{name}: jobs pre-empted there are cancelled, not put back; the "
+        f"driver would wait for them for ever. Leave the partition out"
         for name in cluster.partitions
         if known[name].get("PreemptMode") == "CANCEL"
     ]
@@ -183,7 +183,7 @@ def check_folders(results: Path, latency_wait: int) -> list[str]:
     if seconds > _SLOW and latency_wait < _PATIENT:
         return [
             f"{results}: making a file and seeing it takes {seconds:.2f} s on this file system; "
-            f"`latency-wait: {latency_wait}` of the profile may be too short, set {_PATIENT} or more"
+            f"`latency-wait: {latency_wait}` of the profile may be too short: {_PATIENT} at least"
         ]
     return []
 

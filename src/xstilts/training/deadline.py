@@ -8,7 +8,7 @@ import time
 #: Unix time at which this process has to be gone: from `xstilts stage --minutes`, and SLURM's own
 #: variable for a job's time limit (SLURM >= 22.05).
 VARIABLES = ("XSTILTS_DEADLINE", "SLURM_JOB_END_TIME")
-#: Seconds kept free for what nobody measured.
+#: Seconds kept free for what nobody measured, but no more than a tenth of the time there is.
 SPARE = 30.0
 #: Bytes per second that a file system is trusted with before a save has been measured.
 _SLOW = 1e8
@@ -24,6 +24,7 @@ class Deadline:
     def __init__(self, size: int) -> None:
         ends = [os.environ[name] for name in VARIABLES if os.environ.get(name)]
         self.ends = min(map(float, ends), default=float("inf"))
+        self.spare = min(SPARE, max(0.0, self.ends - time.time()) / 10)
         self.saving, self.between = size / _SLOW, 0.0
         self._last = time.monotonic()
 
@@ -40,4 +41,4 @@ class Deadline:
         now = time.monotonic()
         self.between = max(self.between, now - self._last)
         self._last = now
-        return time.time() + self.between + 2 * self.saving + SPARE > self.ends
+        return time.time() + self.between + 2 * self.saving + self.spare > self.ends
