@@ -77,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _spec(text: str) -> dict[str, Any]:
     try:
-        spec = json.loads(text)
+        spec = json.loads(sys.stdin.read() if text == "-" else text)
     except ValueError as error:
         raise InputError("--spec", f"is no JSON ({error})") from error
     if not isinstance(spec, dict):
@@ -86,13 +86,36 @@ def _spec(text: str) -> dict[str, Any]:
 
 
 def run_stage(stage: str, spec: Mapping[str, Any], out: Path) -> None:
-    """Run a stage in this process."""
-    if spec.get("stage") != stage:
-        raise InputError(
-            "--spec", "is of another stage", expected=stage, found=str(spec.get("stage"))
-        )
-    if out.is_absolute() or ".." in out.parts:
-        raise InputError("--out", "leaves the results folder", found=str(out))
+    """Run a stage in this process, for one artifact or for the members of a bundle.
+
+    Args:
+        stage: Name of the stage.
+        spec: The artifact's spec; a bundle's has `members`, the specs by their folders.
+        out: The folder of the artifact, or of the bundle's index.
+
+    Raises:
+        InputError: If a spec is of another stage, a folder leaves the results folder, or the stage
+            finds something wrong.
+    """
+    members: Mapping[str, Any] = spec.get("members", {})
+    for one in (spec, *members.values()):
+        if one.get("stage") != stage:
+            found = str(one.get("stage"))
+            raise InputError("--spec", "is of another stage", expected=stage, found=found)
+    for folder in (out, *map(Path, members)):
+        if folder.is_absolute() or ".." in folder.parts:
+            raise InputError("--out", "leaves the results folder", found=str(folder))
+    make = _prepared(stage)
+    if members:
+        from xstilts.artifacts.bundle import make_bundle
+
+        make_bundle(stage, members, out, make)
+    else:
+        make(spec, out)
+
+
+def _prepared(stage: str) -> Callable[[Mapping[str, Any], Path], None]:
+    """The function of a stage, in a process that is set up for it."""
     if stage not in ONLINE:
         os.environ["HF_HUB_OFFLINE"] = "1"
         os.environ["HF_DATASETS_OFFLINE"] = "1"
@@ -104,14 +127,17 @@ def run_stage(stage: str, spec: Mapping[str, Any], out: Path) -> None:
     run: Callable[[Mapping[str, Any], Path], None] = getattr(
         importlib.import_module(module), function
     )
-    if stage in UNTOLD:
+    if stage not in UNTOLD:
+        return run
+
+    def told(spec: Mapping[str, Any], out: Path) -> None:
         from xstilts.progress import Progress
 
         progress = Progress(stage, out.as_posix())
         run(spec, out)
         progress.done()
-    else:
-        run(spec, out)
+
+    return told
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -163,7 +189,7 @@ def _parser() -> argparse.ArgumentParser:
     stage = commands.add_parser("stage", help="make one artifact; run by Snakemake")
     stage.add_argument("stage", choices=STAGES, metavar="STAGE", help=", ".join(STAGES))
     stage.add_argument("--out", required=True, type=Path, help="the artifact's folder")
-    stage.add_argument("--spec", required=True, help="canonical JSON")
+    stage.add_argument("--spec", required=True, help="canonical JSON; - for standard input")
     stage.add_argument(
         "--minutes",
         type=float,
