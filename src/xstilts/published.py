@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 from xstilts.artifacts.manifest import MANIFEST, Manifest, read_manifest, sha256_file
@@ -30,6 +30,8 @@ class Published:
         # Each of them is asked for by many jobs.
         self.is_stale = cache(self._is_stale)
         self.is_broken = cache(self._is_broken)
+        # All of them would fill the memory; an index is asked for several times in a row.
+        self._manifest = lru_cache(4)(self._read_manifest)
         self._sha256 = cache(self._sha256_of_manifest)
         self._is_settled = cache(self._settled)
 
@@ -64,18 +66,20 @@ class Published:
         return (
             made is None
             or canonical(made.spec) != job.text
-            or not self._are({name: made.inputs.get(name) for name in job.inputs})
+            or any(self._expected(name) != made.inputs.get(name) for name in job.inputs)
             or bool(self._lost(out))
         )
 
     def _is_broken(self, out: str) -> bool:
         """Whether members of a bundle's index are not those that lie there, or have lost files."""
         made = self._manifest(out)
+        if made is None:
+            return (self.results / out / MANIFEST).exists()
         try:
             lost = any(self._lost(job.out) for job in self.plan.bundles[out].members)
         except InputError:
             return True
-        return made is not None and (lost or not self._are(made.inputs))
+        return lost or not self._are(made.inputs)
 
     def only_lost(self, out: str) -> bool:
         """Whether a bundle must run for nothing but lost files, which it will make as they were."""
@@ -97,6 +101,12 @@ class Published:
         made = self._manifest(out)
         return made is not None and canonical(made.spec) == canonical(self.plan.bundles[out].index)
 
+    def _expected(self, out: str) -> str | None:
+        """Sha256 of an artifact's manifest; of a lost one, which will be put back, by its index."""
+        index = self.plan.bundle_of.get(out)
+        lost = self._manifest(index) if index and self._sha256(out) is None else None
+        return lost.inputs.get(out) if lost else self._sha256(out)
+
     def _are(self, known: Mapping[str, str | None]) -> bool:
         """Whether artifacts have the manifests that are known of them by their sha256."""
         return all(self._sha256(name) == sha256 is not None for name, sha256 in known.items())
@@ -105,7 +115,7 @@ class Published:
         path = self.results / out / MANIFEST
         return sha256_file(path) if path.exists() else None
 
-    def _manifest(self, out: str) -> Manifest | None:
+    def _read_manifest(self, out: str) -> Manifest | None:
         try:
             return read_manifest(self.results / out)
         except InputError:
