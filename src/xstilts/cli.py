@@ -14,6 +14,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _spec(text: str) -> dict[str, Any]:
     try:
-        spec = json.loads(text)
+        spec = json.loads(sys.stdin.read() if text == "-" else text)
     except ValueError as error:
         raise InputError("--spec", f"is no JSON ({error})") from error
     if not isinstance(spec, dict):
@@ -89,13 +90,36 @@ def _spec(text: str) -> dict[str, Any]:
 
 
 def run_stage(stage: str, spec: Mapping[str, Any], out: Path) -> None:
-    """Run a stage in this process."""
-    if spec.get("stage") != stage:
-        raise InputError(
-            "--spec", "is of another stage", expected=stage, found=str(spec.get("stage"))
-        )
-    if out.is_absolute() or ".." in out.parts:
-        raise InputError("--out", "leaves the results folder", found=str(out))
+    """Run a stage in this process, for one artifact or for the members of a bundle.
+
+    Args:
+        stage: Name of the stage.
+        spec: The artifact's spec; a bundle's has `members`, the specs by their folders.
+        out: The folder of the artifact, or of the bundle's index.
+
+    Raises:
+        InputError: If a spec is of another stage, a folder leaves the results folder, or the stage
+            finds something wrong.
+    """
+    members: Mapping[str, Any] = spec.get("members", {})
+    for one in (spec, *members.values()):
+        if one.get("stage") != stage:
+            found = str(one.get("stage"))
+            raise InputError("--spec", "is of another stage", expected=stage, found=found)
+    for folder in (out, *map(Path, members)):
+        if folder.is_absolute() or ".." in folder.parts:
+            raise InputError("--out", "leaves the results folder", found=str(folder))
+    make = _prepared(stage)
+    if members:
+        from xstilts.artifacts.bundle import make_bundle
+
+        make_bundle(stage, members, out, make)
+    else:
+        make(spec, out)
+
+
+def _prepared(stage: str) -> Callable[[Mapping[str, Any], Path], None]:
+    """The function of a stage, in a process that is set up for it."""
     if stage not in ONLINE:
         os.environ["HF_HUB_OFFLINE"] = "1"
         os.environ["HF_DATASETS_OFFLINE"] = "1"
@@ -103,28 +127,29 @@ def run_stage(stage: str, spec: Mapping[str, Any], out: Path) -> None:
         sys.meta_path.insert(0, _NoPandas())
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    if stage in KEPT:
-        _run_kept(stage, spec, out)
-    else:
-        _run(stage, spec, out)
-
-
-def _run(stage: str, spec: Mapping[str, Any], out: Path) -> None:
     module, function = STAGES[stage]
     run: Callable[[Mapping[str, Any], Path], None] = getattr(
         importlib.import_module(module), function
     )
-    if stage in UNTOLD:
-        from xstilts.progress import Progress
-
-        progress = Progress(stage, out.as_posix())
-        run(spec, out)
-        progress.done()
-    else:
-        run(spec, out)
+    if stage in KEPT:
+        return partial(_kept, run)
+    return partial(_told, stage, run) if stage in UNTOLD else run
 
 
-def _run_kept(stage: str, spec: Mapping[str, Any], out: Path) -> None:
+def _told(
+    stage: str, run: Callable[[Mapping[str, Any], Path], None], spec: Mapping[str, Any], out: Path
+) -> None:
+    """Run a stage that tells nothing of its own."""
+    from xstilts.progress import Progress
+
+    progress = Progress(stage, out.as_posix())
+    run(spec, out)
+    progress.done()
+
+
+def _kept(
+    run: Callable[[Mapping[str, Any], Path], None], spec: Mapping[str, Any], out: Path
+) -> None:
     """Run a dear stage, unless Snakemake has only lost what it made."""
     from xstilts.artifacts.kept import keep, restore
     from xstilts.cluster.job import ask_for_more_time, learn_end
@@ -135,7 +160,7 @@ def _run_kept(stage: str, spec: Mapping[str, Any], out: Path) -> None:
         return
     learn_end()
     try:
-        _run(stage, spec, out)
+        run(spec, out)
     except SystemExit as end:
         if end.code == EXIT_MORE_TIME:
             ask_for_more_time()
@@ -192,7 +217,7 @@ def _parser() -> argparse.ArgumentParser:
     stage = commands.add_parser("stage", help="make one artifact; run by Snakemake")
     stage.add_argument("stage", choices=STAGES, metavar="STAGE", help=", ".join(STAGES))
     stage.add_argument("--out", required=True, type=Path, help="the artifact's folder")
-    stage.add_argument("--spec", required=True, help="canonical JSON")
+    stage.add_argument("--spec", required=True, help="canonical JSON; - for standard input")
     stage.add_argument(
         "--minutes",
         type=float,

@@ -2,21 +2,21 @@
 
 The plan is made when the Snakefile is parsed, by the driver and again by every cluster job, so it
 imports nothing heavy and asks no network. Each job is one artifact; Snakemake takes its inputs,
-outputs and its one parameter, the spec, from here.
+outputs and its one parameter, the spec, from here. Some jobs it runs together, as one: a bundle.
 """
 
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from xstilts.artifacts.bundle import index_spec
 from xstilts.artifacts.fingerprint import fingerprint
-from xstilts.artifacts.manifest import MANIFEST, read_manifest, sha256_file
-from xstilts.artifacts.spec import canonical
+from xstilts.artifacts.spec import Spec, canonical
 from xstilts.config import ContinuedMlm, Encoding, Recipe, Study
 from xstilts.data.lock import Lock
 from xstilts.errors import InputError, nearest
@@ -34,6 +34,8 @@ from xstilts.validation import parse
 
 CHECK = "data/check"
 TABLES = "tables"
+#: Stages that make all targets of a model, recipe and seed at once: where their indexes lie.
+BUNDLED = {"evaluate": "bundles/evaluate", "score": "bundles/score"}
 #: Formats whose labels stay true in translation, and their texts. Answers of QA are places in a
 #: context and tags are of single words: neither survives.
 TRANSLATED = {
@@ -81,58 +83,87 @@ class Job:
 
 
 @dataclass(frozen=True)
+class Bundle:
+    """Artifacts of one stage that one job of Snakemake makes, in one process.
+
+    Each is an artifact as any other. The job's own output is a small one, the index: its manifest
+    holds the manifests of all members by their sha256.
+
+    Attributes:
+        stage: The stage of all members.
+        out: The index's folder below the results folder.
+        members: The jobs.
+    """
+
+    stage: str
+    out: str
+    members: tuple[Job, ...]
+
+    @property
+    def inputs(self) -> list[str]:
+        """Folders of the artifacts that the members read and whose manifests count."""
+        return list(dict.fromkeys(name for job in self.members for name in job.inputs))
+
+    @property
+    def text(self) -> str:
+        """What the job is told: the specs of all members, by their folders."""
+        return canonical({"stage": self.stage, "members": self._specs})
+
+    @property
+    def index(self) -> Spec:
+        """The spec of the index itself."""
+        return index_spec(self.stage, self._specs)
+
+    @property
+    def threads(self) -> int:
+        """CPU threads that it uses."""
+        return max(job.threads for job in self.members)
+
+    @property
+    def _specs(self) -> dict[str, Spec]:
+        return {job.out: job.spec for job in self.members}
+
+
+@dataclass(frozen=True)
 class Plan:
-    """All jobs of a study, by the folder of their artifact."""
+    """All jobs of a study.
+
+    Attributes:
+        study: The study.
+        registry: The registry's rows.
+        where: The study's file, for messages.
+        jobs: One job per artifact, by the artifact's folder.
+        bundles: Jobs that Snakemake runs as one, by the folder of their index.
+    """
 
     study: Study
     registry: Registry
     where: str
     jobs: dict[str, Job] = field(default_factory=dict)
+    bundles: dict[str, Bundle] = field(default_factory=dict)
 
-    def missing_files(self, results: Path) -> list[str]:
-        """One lost file of each published artifact that has lost any.
+    @cached_property
+    def bundle_of(self) -> dict[str, str]:
+        """The index of each member of a bundle."""
+        return {job.out: out for out, bundle in self.bundles.items() for job in bundle.members}
 
-        Snakemake looks only at files that some rule asks for; these are asked for by `all`. One is
-        enough, because an artifact is published whole; two jobs would get in each other's way.
-
-        Raises:
-            InputError: If a manifest is broken.
-        """
-        lost = {job.out: _lost(results / job.out, job.files) for job in self.jobs.values()}
-        return [f"{out}/{min(names)}" for out, names in lost.items() if names]
+    def inputs(self, out: str) -> list[str]:
+        """Folders whose manifests Snakemake looks at before it makes an artifact or a bundle."""
+        job = self.bundles.get(out) or self.jobs[out]
+        return list(dict.fromkeys(self.bundle_of.get(name, name) for name in job.inputs))
 
     def is_stale(self, out: str, results: Path) -> bool:
-        """Whether what lies in an artifact's folder is not what is planned for it, or not whole.
+        """Whether an artifact must be made again, whatever becomes of its inputs.
 
-        Stale artifacts further up are not looked for.
+        See `Published.is_stale`; who asks for many artifacts makes one `Published`.
         """
-        job, folder = self.jobs[out], results / out
-        # Lost predictions are restored by a job of their own.
-        files = job.files if job.stage != "evaluate" else ()
-        try:
-            if not (folder / MANIFEST).exists() or _lost(folder, files):
-                return True
-            made = read_manifest(folder)
-        except InputError:
-            return True
-        inputs = {name: results / name / MANIFEST for name in job.inputs}
-        return canonical(made.spec) != job.text or any(
-            not path.exists() or sha256_file(path) != made.inputs.get(name)
-            for name, path in inputs.items()
-        )
+        from xstilts.published import Published
+
+        return Published(self, results).is_stale(out)
 
     def of(self, stage: str) -> list[Job]:
         """The jobs of one stage."""
         return [job for job in self.jobs.values() if job.stage == stage]
-
-
-def _lost(folder: Path, names: tuple[str, ...]) -> set[str]:
-    """Files that an artifact's manifest lists and that are gone."""
-    if not names or not (folder / MANIFEST).exists():
-        return set()
-    absent = set(names) - set(os.listdir(folder))
-    # Where the job has grown (a language more), what is absent was never there.
-    return absent & read_manifest(folder).files.keys() if absent else set()
 
 
 def make_plan(study: Study, registry: Registry, lock: Lock, where: str) -> Plan:
@@ -205,7 +236,21 @@ class _Planner:
                     self._cell_column(model, recipe, seed)
         self._check_stage()
         self._aggregate()
-        return Plan(self.study, self.registry, self.where, self.jobs)
+        return Plan(self.study, self.registry, self.where, self.jobs, self._bundles())
+
+    def _bundles(self) -> dict[str, Bundle]:
+        """One job of Snakemake for all targets of a model, recipe and seed.
+
+        A cluster is not to be asked for thousands of jobs of a minute each, nor Snakemake for a
+        plan of them.
+        """
+        found: dict[str, list[Job]] = {}
+        for stage, folder in BUNDLED.items():
+            for job in self.jobs.values():
+                if job.stage == stage:
+                    column = job.out.split("/")[1:-1]
+                    found.setdefault("/".join([folder, *column]), []).append(job)
+        return {out: Bundle(jobs[0].stage, out, tuple(jobs)) for out, jobs in found.items()}
 
     def _add(self, job: Job) -> str:
         if self.jobs.setdefault(job.out, job) != job:

@@ -16,6 +16,7 @@ from tiny import (
     write_tokens,
     write_world,
 )
+from xstilts.artifacts.bundle import make_bundle
 from xstilts.artifacts.manifest import read_manifest
 from xstilts.artifacts.publish import publishing
 from xstilts.data.token_store import read_store
@@ -112,6 +113,19 @@ def test_the_batch_size_changes_no_prediction(name, monkeypatch):
     assert files[1:] == files[:1] * 3
     everything = [str(line["prediction"]) for line in lines("aa", Path("out-0"))]
     assert len(set(everything)) > 1
+
+
+def test_a_member_of_a_bundle_depends_on_none_before_it():
+    """Behind others in one process, in any order, it has the bytes it has alone."""
+    specs = {f"predictions/{name}": spec_of(name, "aa", "bb") for name in FORMATS}
+    for name, spec in specs.items():
+        evaluate.run(spec, Path("alone", name))
+    alone = {name: read_manifest(Path("alone", name)).files for name in specs}
+    for order in (list(specs), list(specs)[::-1]):
+        for folder in ("predictions", "state"):
+            shutil.rmtree(folder, ignore_errors=True)
+        make_bundle("evaluate", {name: specs[name] for name in order}, OUT, evaluate.run)
+        assert {name: read_manifest(Path(name)).files for name in specs} == alone
 
 
 def test_predictions_are_those_of_the_dev_score():

@@ -9,6 +9,7 @@ import pytest
 from xstilts.artifacts.publish import publishing
 from xstilts.errors import InputError
 from xstilts.plan import Plan
+from xstilts.published import Published
 from xstilts.session import Session
 
 STUDY: dict[str, Any] = {
@@ -45,6 +46,9 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         with publishing(Path(job.out), job.spec) as draft:
             for name in job.files:
                 (draft.folder / name).write_text("")
+    for out, bundle in plan_of().bundles.items():
+        with publishing(Path(out), bundle.index):
+            pass
     return tmp_path
 
 
@@ -72,20 +76,88 @@ def test_lost_and_broken_files(results: Path) -> None:
     (results / WEIGHTS / "model.safetensors").unlink()
     (results / SCORES / "manifest.json").write_text("{")
     (results / PREDICTIONS / "qab.jsonl").unlink()
-    # Predictions are restored by a job of their own; the table's input is another one now.
-    assert stale(plan_of(), results) == {WEIGHTS, SCORES, "tables"}
+    # The table's input is another one now.
+    assert stale(plan_of(), results) == {WEIGHTS, PREDICTIONS, SCORES, "tables"}
 
 
 def test_one_lost_file_of_each_artifact_is_asked_for(results: Path) -> None:
-    assert plan_of().missing_files(results) == []
-    for language in STUDY["languages"]:
-        (results / PREDICTIONS / f"{language}.jsonl").unlink()
-    (results / "tables" / "scores.csv").unlink()
-    assert plan_of().missing_files(results) == [f"{PREDICTIONS}/qaa.jsonl", "tables/scores.csv"]
+    """But for those of bundles, whose jobs are told to run."""
+    assert Published(plan_of(), results).missing_files() == []
+    (results / PREDICTIONS / "qab.jsonl").unlink()
+    for name in ("scores.csv", "overview.csv"):
+        (results / "tables" / name).unlink()
+    assert Published(plan_of(), results).missing_files() == ["tables/overview.csv"]
+
+
+# ---- bundles
+
+
+def state_of(results: Path, **changes: Any) -> dict[str, tuple[bool, bool, bool]]:
+    """By stage: is the column stale, is it broken, and only by lost files."""
+    seen = Published(plan_of(**changes), results)
+    return {
+        bundle.stage: (seen.is_stale(out), seen.is_broken(out), seen.only_lost(out))
+        for out, bundle in seen.plan.bundles.items()
+    }
+
+
+FINE, STALE, BROKEN, LOST = (
+    (False, False, False),
+    (True, False, False),
+    (True, True, False),
+    (True, True, True),
+)
+
+
+def test_a_column_is_one_bundle_of_each_stage() -> None:
+    plan = plan_of(targets=["toy_nli", "toy_retrieval"], seeds=[1, 2], recipes=["none", "toy_nli"])
+    members = {out: [job.out for job in bundle.members] for out, bundle in plan.bundles.items()}
+    assert len(members) == 2 * 2 * 2
+    assert members["bundles/evaluate/toy-xlmr/toy_nli/seed-2"] == [
+        "predictions/toy-xlmr/toy_nli/seed-2/toy_nli",
+        "predictions/toy-xlmr/toy_nli/seed-2/toy_retrieval",
+    ]
+    # Nothing random happens before retrieval without any training: one seed is enough.
+    assert members["bundles/score/toy-xlmr/none/seed-2"] == ["scores/toy-xlmr/none/seed-2/toy_nli"]
+    assert "bundles/score/toy-xlmr/none/seed-2" in plan.inputs("tables")
+    assert plan.inputs("bundles/score/toy-xlmr/none/seed-2") == [
+        "bundles/evaluate/toy-xlmr/none/seed-2"
+    ]
+
+
+def test_a_bundle_that_lies_there_whole(results: Path) -> None:
+    assert state_of(results) == {"evaluate": FINE, "score": FINE}
+
+
+def test_nothing_there_is_stale_but_not_broken(results: Path) -> None:
+    assert state_of(results / "elsewhere") == {"evaluate": STALE, "score": STALE}
+
+
+@pytest.mark.parametrize("name", ["qab.jsonl", "manifest.json"])
+def test_a_lost_file_of_a_member(results: Path, name: str) -> None:
+    (results / PREDICTIONS / name).unlink()
+    assert state_of(results) == {"evaluate": LOST, "score": FINE}
+
+
+def test_a_lost_file_behind_something_stale(results: Path) -> None:
+    (results / PREDICTIONS / "qab.jsonl").unlink()
+    training = {"tasks": {"toy_nli": {"learning_rate": 2e-5}}}
+    assert state_of(results, training=training)["evaluate"] == BROKEN
+
+
+def test_a_member_made_again_with_other_bytes(results: Path) -> None:
+    manifest = results / PREDICTIONS / "manifest.json"
+    manifest.write_text(manifest.read_text().replace("\n", "\n "))
+    assert state_of(results) == {"evaluate": BROKEN, "score": STALE}
+
+
+def test_a_target_less_is_another_index(results: Path) -> None:
+    targets = ["toy_nli", "toy_retrieval"]
+    assert state_of(results, targets=targets) == {"evaluate": STALE, "score": STALE}
 
 
 def test_a_new_languages_predictions_are_not_lost(results: Path) -> None:
-    assert plan_of(languages=["qaa", "qab", "qac"]).missing_files(results) == []
+    assert state_of(results, languages=["qaa", "qab", "qac"])["evaluate"] == STALE
 
 
 def test_two_artifacts_cannot_have_one_folder(tmp_path: Path) -> None:

@@ -92,6 +92,20 @@ class Copy:
         assert len(jobs) == len(re.findall(r"^rule (?!all)\w+:$", said, re.MULTILINE)), said
         return jobs
 
+    def made(self, *arguments: str) -> set[str]:
+        """Run Snakemake; the folders of all artifacts that were published, of any bytes."""
+        before = self._published()
+        self.snakemake(*arguments, "--cores", "2", "--quiet", "all")
+        return {name for name, place in self._published().items() if before.get(name) != place}
+
+    def _published(self) -> dict[str, tuple[int, int]]:
+        """What a manifest keeps until its folder is published again: inode and time."""
+        found = {path: path.stat() for path in self.results.rglob("manifest.json")}
+        return {
+            path.parent.relative_to(self.results).as_posix(): (stat.st_ino, stat.st_mtime_ns)
+            for path, stat in found.items()
+        }
+
     def lock(self, *arguments: str) -> str:
         """Lock the study's data."""
         return self.run("xstilts", "lock", str(self.study_file), *arguments)

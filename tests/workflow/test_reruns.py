@@ -7,6 +7,7 @@ no training too many.
 import json
 import os
 import re
+import shutil
 import sys
 from collections.abc import Iterable
 from itertools import product
@@ -35,8 +36,9 @@ PATTERNS = {
     "testset": f"data/testsets/{MODEL}/{{target}}",
     "intermediate": f"checkpoints/{MODEL}/{{recipe}}/seed-{{seed}}/intermediate",
     "finetune": f"checkpoints/{MODEL}/{{recipe}}/seed-{{seed}}/{{target}}",
-    "evaluate": f"predictions/{MODEL}/{{recipe}}/seed-{{seed}}/{{target}}",
-    "score": f"scores/{MODEL}/{{recipe}}/seed-{{seed}}/{{target}}",
+    # One job makes the artifacts of all targets; what it makes of them is `made`.
+    "evaluate": f"bundles/evaluate/{MODEL}/{{recipe}}/seed-{{seed}}",
+    "score": f"bundles/score/{MODEL}/{{recipe}}/seed-{{seed}}",
 }
 CHECK, AGGREGATE = {"check data/check"}, {"aggregate tables"}
 PRETRAIN = {f"pretrain models/{MODEL}/base"}
@@ -52,14 +54,34 @@ def jobs(rules: str, **axes: Iterable[object]) -> set[str]:
     }
 
 
-def cells(
-    rules: str, recipe: Iterable[object], target: Iterable[object], seed: int = 1
-) -> set[str]:
-    return jobs(rules, recipe=recipe, target=target, seed=seed)
+def trained(recipe: Iterable[object], target: Iterable[object], seed: int = 1) -> set[str]:
+    return jobs("finetune", recipe=recipe, target=target, seed=seed)
 
 
-EVALUATIONS = cells("evaluate score", RECIPES, TARGETS) | AGGREGATE
-TRAININGS = jobs("intermediate", recipe="pairs", seed=1) | cells("finetune", RECIPES, TRAINED)
+def columns(rules: str, recipe: Iterable[object], seed: int = 1) -> set[str]:
+    """Jobs that make the artifacts of all targets."""
+    return jobs(rules, recipe=recipe, seed=seed)
+
+
+def artifacts(kinds: str, recipe: Iterable[str], target: Iterable[str]) -> set[str]:
+    """Folders of predictions, scores and checkpoints of seed 1."""
+    return {
+        f"{kind}/{MODEL}/{one}/seed-1/{name}"
+        for kind, one, name in product(kinds.split(), recipe, target)
+    }
+
+
+def indexes(rules: str, recipe: Iterable[str]) -> set[str]:
+    return {job.split()[1] for job in columns(rules, recipe)}
+
+
+EVALUATIONS = columns("evaluate score", RECIPES) | AGGREGATE
+OF_QA = {
+    *artifacts("checkpoints predictions scores", RECIPES, ["toy_qa"]),
+    *indexes("evaluate score", RECIPES),
+    "tables",
+}
+TRAININGS = jobs("intermediate", recipe="pairs", seed=1) | trained(RECIPES, TRAINED)
 
 LANGUAGE = {
     *jobs("fetch prepare tokens", dataset=("pairs", "toy_qa", "toy_parallel"), language="qac"),
@@ -71,8 +93,8 @@ NER = {
     *jobs("fetch prepare tokens", dataset="toy_ner", language=("qaa", "qab")),
     *jobs("testset", target="toy_ner"),
     *CHECK,
-    *cells("finetune evaluate score", RECIPES, ["toy_ner"]),
-    *AGGREGATE,
+    *trained(RECIPES, ["toy_ner"]),
+    *EVALUATIONS,
 }
 
 
@@ -147,7 +169,11 @@ def test_a_training_knows_the_time_limit_of_its_rule(copy: Copy) -> None:
 
 def test_metric_edited(copy: Copy) -> None:
     copy.edit("evaluation/metrics/accuracy.py")
-    assert copy.planned() == cells("score", RECIPES, TARGETS) | AGGREGATE
+    assert copy.planned() == columns("score", RECIPES) | AGGREGATE
+    assert copy.made() == artifacts("scores", RECIPES, TARGETS) | indexes("score", RECIPES) | {
+        "tables"
+    }
+    assert copy.planned() == set()
 
 
 def test_training_loop_edited(copy: Copy) -> None:
@@ -161,14 +187,16 @@ def test_encoder_of_a_format_edited(copy: Copy) -> None:
         *jobs("tokens", dataset="toy_qa", language=("qaa", "qab")),
         *jobs("testset", target="toy_qa"),
         *CHECK,
-        *cells("finetune evaluate score", RECIPES, ["toy_qa"]),
-        *AGGREGATE,
+        *trained(RECIPES, ["toy_qa"]),
+        *EVALUATIONS,
     }
 
 
 def test_head_of_a_format_edited(copy: Copy) -> None:
     copy.edit("formats/question_answering/head.py")
-    assert copy.planned() == (cells("finetune evaluate score", RECIPES, ["toy_qa"]) | AGGREGATE)
+    assert copy.planned() == trained(RECIPES, ["toy_qa"]) | EVALUATIONS
+    assert copy.made() == OF_QA
+    assert copy.planned() == set()
 
 
 def test_tables_edited(copy: Copy) -> None:
@@ -188,8 +216,8 @@ def test_language_added(copy: Copy) -> None:
     before = {path.name: path.read_bytes() for path in folder.glob("*.jsonl")}
     assert sorted(before) == ["qaa.jsonl", "qab.jsonl"]
     weights = {path: path.stat().st_mtime_ns for path in copy.results.rglob("model.safetensors")}
-    target = f"{folder.relative_to(copy.results)}/manifest.json"
-    copy.snakemake(target, "--cores", "2", "--quiet", "all")
+    (target,) = indexes("evaluate", ["pairs"])
+    copy.snakemake(f"{target}/manifest.json", "--cores", "2", "--quiet", "all")
     assert json.loads((folder / "provenance.json").read_text())["predicted"] == 1
     after = {path.name: path.read_bytes() for path in folder.glob("*.jsonl")}
     assert sorted(after) == ["qaa.jsonl", "qab.jsonl", "qac.jsonl"]
@@ -203,9 +231,8 @@ def test_seed_added(copy: Copy) -> None:
         study["seeds"] = [1, 2]
     assert copy.planned() == {
         *jobs("intermediate", recipe="pairs", seed=2),
-        *cells("finetune evaluate score", RECIPES, TRAINED, seed=2),
-        # Without any training nothing is random: `none` has one run of retrieval.
-        *cells("evaluate score", ["pairs"], ["toy_retrieval"], seed=2),
+        *trained(RECIPES, TRAINED, seed=2),
+        *columns("evaluate score", RECIPES, seed=2),
         *AGGREGATE,
     }
 
@@ -215,8 +242,8 @@ def test_recipe_added(copy: Copy) -> None:
         study["recipes"].append("toy_qa")
     assert copy.planned() == {
         *jobs("intermediate", recipe="toy_qa", seed=1),
-        *cells("finetune", ["toy_qa"], TRAINED),
-        *cells("evaluate score", ["toy_qa"], TARGETS),
+        *trained(["toy_qa"], TRAINED),
+        *columns("evaluate score", ["toy_qa"]),
         *AGGREGATE,
     }
 
@@ -231,7 +258,12 @@ def test_study_made_smaller(copy: Copy) -> None:
     """Only what tells of the study as a whole is made again."""
     with copy.study() as study:
         study["recipes"], study["targets"] = ["none"], ["pairs", "toy_qa"]
-    assert copy.planned() == CHECK | AGGREGATE
+    assert copy.planned() == CHECK | columns("evaluate score", ["none"]) | AGGREGATE
+    assert copy.made() == {
+        *("data/check", "tables"),
+        *indexes("evaluate score", ["none"]),
+    }
+    assert copy.planned() == set()
 
 
 # ---- two changes at once
@@ -252,8 +284,7 @@ def test_target_added_and_files_lost(copy: Copy) -> None:
     (copy.results / f"predictions/{MODEL}/none/seed-1/pairs/qab.jsonl").unlink()
     assert copy.planned() == {
         *NER,
-        *cells("finetune evaluate score", ["none"], ["toy_qa"]),
-        f"restore_predictions predictions/{MODEL}/none/seed-1/pairs",
+        *trained(["none"], ["toy_qa"]),
     }
 
 
@@ -261,7 +292,9 @@ def test_target_added_and_metric_edited(copy: Copy) -> None:
     with copy.study() as study:
         study["targets"].append("toy_ner")
     copy.edit("evaluation/metrics/accuracy.py")
-    assert copy.planned() == NER | cells("score", RECIPES, TARGETS)
+    assert copy.planned() == NER
+    assert artifacts("scores", RECIPES, [*TARGETS, "toy_ner"]) <= copy.made()
+    assert copy.planned() == set()
 
 
 # ---- hyper-parameters
@@ -272,7 +305,7 @@ def test_two_hyper_parameters_exchanged(copy: Copy) -> None:
     with copy.study() as study:
         own = study["training"]["tasks"]["toy_qa"]
         own["batch_size"], own["evaluate_every"] = own["evaluate_every"], own["batch_size"]
-    assert copy.planned() == cells("finetune evaluate score", RECIPES, ["toy_qa"]) | AGGREGATE
+    assert copy.planned() == trained(RECIPES, ["toy_qa"]) | EVALUATIONS
 
 
 def test_hyper_parameter_of_pretraining(copy: Copy) -> None:
@@ -291,11 +324,62 @@ def test_predictions_lost(copy: Copy) -> None:
         folder / f"{code}.jsonl": (folder / f"{code}.jsonl").read_bytes() for code in ("qaa", "qab")
     }
     (folder / "qab.jsonl").unlink()
-    assert copy.planned() == {f"restore_predictions predictions/{MODEL}/none/seed-1/toy_qa"}
+    assert copy.planned() == columns("evaluate", ["none"])
     (folder / "qaa.jsonl").unlink()
-    copy.snakemake("--cores", "2", "--quiet", "all")
+    assert copy.made() == {
+        *artifacts("predictions", ["none"], ["toy_qa"]),
+        *indexes("evaluate", ["none"]),
+    }
     assert {path: path.read_bytes() for path in lost} == lost
     assert json.loads((folder / "provenance.json").read_text())["predicted"] == 0
+    assert copy.planned() == set()
+
+
+def test_a_whole_artifact_of_a_bundle_lost(copy: Copy) -> None:
+    shutil.rmtree(copy.results / f"predictions/{MODEL}/none/seed-1/pairs")
+    shutil.rmtree(copy.results / f"scores/{MODEL}/pairs/seed-1/toy_qa")
+    assert copy.planned() == columns("evaluate", ["none"]) | columns("score", ["pairs"])
+    assert copy.made() == {
+        *artifacts("predictions", ["none"], ["pairs"]),
+        *artifacts("scores", ["pairs"], ["toy_qa"]),
+        *indexes("evaluate", ["none"]),
+        *indexes("score", ["pairs"]),
+    }
+    assert copy.planned() == set()
+
+
+def test_predictions_lost_that_a_score_needs(copy: Copy) -> None:
+    """Scores wait for predictions that are put back."""
+    shutil.rmtree(copy.results / f"predictions/{MODEL}/none/seed-1/pairs")
+    copy.edit("evaluation/metrics/accuracy.py")
+    assert copy.planned() == {
+        *columns("evaluate", ["none"]),
+        *columns("score", RECIPES),
+        *AGGREGATE,
+    }
+    assert copy.made() == {
+        *artifacts("predictions", ["none"], ["pairs"]),
+        *artifacts("scores", RECIPES, TARGETS),
+        *indexes("evaluate", ["none"]),
+        *indexes("score", RECIPES),
+        "tables",
+    }
+    assert copy.planned() == set()
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_an_artifact_of_a_bundle_made_by_hand(copy: Copy, target: str) -> None:
+    """In a process of its own it gets the same bytes as behind others, and nothing follows."""
+    shutil.rmtree(copy.results / "state/predictions")
+    for stage, kind in (("evaluate", "predictions"), ("score", "scores")):
+        name = f"{kind}/{MODEL}/pairs/seed-1/{target}"
+        manifest = copy.results / name / "manifest.json"
+        before = manifest.read_bytes()
+        spec = json.dumps(json.loads(before)["spec"])
+        shutil.rmtree(manifest.parent)
+        command = ("xstilts", "stage", stage, "--out", name, "--spec", spec)
+        copy.run("env", "-C", str(copy.results), *command)
+        assert manifest.read_bytes() == before
     assert copy.planned() == set()
 
 
@@ -304,14 +388,14 @@ def test_predictions_lost(copy: Copy) -> None:
     [
         (
             f"checkpoints/{MODEL}/none/seed-1/toy_qa",
-            cells("finetune evaluate score", ["none"], ["toy_qa"]) | AGGREGATE,
+            trained(["none"], ["toy_qa"]) | columns("evaluate score", ["none"]) | AGGREGATE,
         ),
         (
             f"checkpoints/{MODEL}/pairs/seed-1/intermediate",
             {
                 *jobs("intermediate", recipe="pairs", seed=1),
-                *cells("finetune", ["pairs"], TRAINED),
-                *cells("evaluate score", ["pairs"], TARGETS),
+                *trained(["pairs"], TRAINED),
+                *columns("evaluate score", ["pairs"]),
                 *AGGREGATE,
             },
         ),
@@ -357,16 +441,16 @@ def _of_pairs(language: str) -> set[str]:
 @pytest.mark.parametrize(
     ("language", "split", "expected"),
     [
-        ("qab", "test", _of_pairs("qab") | cells("evaluate score", RECIPES, ["pairs"])),
+        ("qab", "test", _of_pairs("qab") | EVALUATIONS),
         (
             "qaa",
             "train",
             {
                 *_of_pairs("qaa"),
                 *jobs("intermediate", recipe="pairs", seed=1),
-                *cells("finetune evaluate score", ["none"], ["pairs"]),
-                *cells("finetune", ["pairs"], TRAINED),
-                *cells("evaluate score", ["pairs"], TARGETS),
+                *trained(["none"], ["pairs"]),
+                *trained(["pairs"], TRAINED),
+                *EVALUATIONS,
             },
         ),
     ],

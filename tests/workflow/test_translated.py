@@ -25,8 +25,8 @@ def jobs(recipe: str) -> set[str]:
     return {
         f"intermediate checkpoints/{cell}/intermediate",
         f"finetune checkpoints/{cell}/pairs",
-        f"evaluate predictions/{cell}/pairs",
-        f"score scores/{cell}/pairs",
+        f"evaluate bundles/evaluate/{cell}",
+        f"score bundles/score/{cell}",
         "aggregate tables",
     }
 

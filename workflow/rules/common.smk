@@ -5,7 +5,8 @@ from snakemake.exceptions import WorkflowError
 
 from xstilts.cluster.site import Site
 from xstilts.errors import InputError
-from xstilts.plan import CHECK, TABLES
+from xstilts.plan import BUNDLED, CHECK, TABLES
+from xstilts.published import Published
 from xstilts.session import Session
 
 try:
@@ -20,6 +21,7 @@ except InputError as error:
     raise WorkflowError(str(error)) from None
 
 PLAN = SESSION.plan
+PUBLISHED = Published(PLAN, SESSION.results)
 RESULTS = str(SESSION.results)
 
 SESSION.export()
@@ -34,15 +36,21 @@ def manifest(folder):
     return f"{folder}/manifest.json"
 
 
+def job_of(pattern, wildcards):
+    """The planned job, or the bundle of jobs, that makes what a rule makes."""
+    out = pattern.format(**wildcards)
+    return PLAN.bundles.get(out) or PLAN.jobs[out]
+
+
 def spec(pattern):
     """The one tracked parameter of a job: canonical JSON of all that decides its bytes."""
-    return lambda wildcards: PLAN.jobs[pattern.format(**wildcards)].text
+    return lambda wildcards: job_of(pattern, wildcards).text
 
 
 def manifests(pattern):
     """Manifests of a job's inputs: identical bytes stop a rerun here."""
     return lambda wildcards: [
-        manifest(folder) for folder in PLAN.jobs[pattern.format(**wildcards)].inputs
+        manifest(folder) for folder in PLAN.inputs(pattern.format(**wildcards))
     ]
 
 
@@ -54,19 +62,41 @@ def checked(pattern):
     """
 
     def inputs(wildcards):
-        job = PLAN.jobs[pattern.format(**wildcards)]
+        out = pattern.format(**wildcards)
+        stale = PUBLISHED.is_stale(out)
         check = manifest(CHECK)
-        gate = check if PLAN.is_stale(job.out, SESSION.results) else ancient(check)
-        return [gate, *(manifest(folder) for folder in job.inputs)]
+        return [
+            check if stale else ancient(check),
+            *(_input(folder, stale) for folder in PLAN.inputs(out)),
+        ]
 
     return inputs
+
+
+def bundled(pattern):
+    """The same for a bundle. Its members are no outputs of the rule: if one is lost, it is told."""
+    inputs_of = checked(pattern)
+
+    def inputs(wildcards):
+        out = pattern.format(**wildcards)
+        if PUBLISHED.is_broken(out):
+            workflow.dag.forcefiles.add(manifest(out))
+        return inputs_of(wildcards)
+
+    return inputs
+
+
+def _input(folder, stale):
+    """An input's manifest; behind files that are only put back, nothing is made again."""
+    back = not stale and folder in PLAN.bundles and PUBLISHED.only_lost(folder)
+    return ancient(manifest(folder)) if back else manifest(folder)
 
 
 def everything(wildcards):
     """What `all` asks for: the tables, and files that published artifacts have lost."""
     begin()
     try:
-        return [manifest(TABLES), *PLAN.missing_files(SESSION.results)]
+        return [manifest(TABLES), *PUBLISHED.missing_files()]
     except InputError as error:
         raise WorkflowError(str(error)) from None
 
@@ -81,20 +111,25 @@ def begin():
 
 def resources(name, pattern):
     """What a stage's job asks for: of a cluster its share, elsewhere one of the GPUs."""
-    return SITE.resources(
-        name, lambda wildcards: PLAN.jobs[pattern.format(**wildcards)]
-    )
+    return SITE.resources(name, lambda wildcards: job_of(pattern, wildcards))
 
 
 def cores(pattern):
     """CPU threads of a job."""
-    return lambda wildcards: PLAN.jobs[pattern.format(**wildcards)].threads
+    return lambda wildcards: job_of(pattern, wildcards).threads
 
 
 def stage(name, pattern, options=""):
     """The command of a stage; its lines go to the terminal and to the log."""
     out = pattern.replace("{", "{wildcards.")
     call = f"xstilts stage {name} --out {out} {options} --spec {{params.spec:q}}"
+    return f"{call} 2>&1 | tee {{log}} >&2"
+
+
+def long_stage(name, pattern):
+    """The same where the spec may be longer than an argument can be (128 KiB on Linux)."""
+    out = pattern.replace("{", "{wildcards.")
+    call = f"xstilts stage {name} --out {out} --spec - <<< {{params.spec:q}}"
     return f"{call} 2>&1 | tee {{log}} >&2"
 
 

@@ -96,4 +96,4 @@ rule check:
     params:
         spec=spec(CHECK),
     shell:
-        stage("check", CHECK)
+        long_stage("check", CHECK)

@@ -1,7 +1,7 @@
-# Predictions of every language by one process per checkpoint and target, then scores and tables.
+# Predictions and scores by one process for all targets of a model, recipe and seed, then tables.
 LAYERS = "layers/{model}/{recipe}/seed-{seed}"
-PREDICTIONS = "predictions/{model}/{recipe}/seed-{seed}/{target}"
-SCORES = "scores/{model}/{recipe}/seed-{seed}/{target}"
+EVALUATED = f"{BUNDLED['evaluate']}/{{model}}/{{recipe}}/seed-{{seed}}"
+SCORED = f"{BUNDLED['score']}/{{model}}/{{recipe}}/seed-{{seed}}"
 
 
 # Which hidden state mines the dev pairs best; only where the study leaves the choice to them.
@@ -21,53 +21,35 @@ rule sweep:
         stage("sweep", LAYERS)
 
 
+# Predictions of a model, recipe and seed for all targets; each is an artifact of its own.
 rule evaluate:
     input:
-        checked(PREDICTIONS),
+        bundled(EVALUATED),
     output:
-        manifest(PREDICTIONS),
+        manifest(EVALUATED),
     log:
-        "logs/evaluate/{model}/{recipe}/seed-{seed}/{target}.log",
+        "logs/evaluate/{model}/{recipe}/seed-{seed}.log",
     resources:
-        **resources("evaluate", PREDICTIONS),
+        **resources("evaluate", EVALUATED),
     params:
-        spec=spec(PREDICTIONS),
+        spec=spec(EVALUATED),
     shell:
-        stage("evaluate", PREDICTIONS)
-
-
-# A prediction file that was lost. Declaring all of them as outputs above would double the files that
-# Snakemake looks at in a study of the paper's size.
-rule restore_predictions:
-    input:
-        manifest(CHECK),
-        manifest(PREDICTIONS),
-    output:
-        f"{PREDICTIONS}/{{language}}.jsonl",
-    log:
-        "logs/restore/{model}/{recipe}/seed-{seed}/{target}/{language}.log",
-    resources:
-        **resources("evaluate", PREDICTIONS),
-    params:
-        spec=spec(PREDICTIONS),
-    shell:
-        stage("evaluate", PREDICTIONS)
+        long_stage("evaluate", EVALUATED)
 
 
 rule score:
     input:
-        checked(SCORES),
+        bundled(SCORED),
     output:
-        manifest(SCORES),
-        f"{SCORES}/scores.json",
+        manifest(SCORED),
     log:
-        "logs/score/{model}/{recipe}/seed-{seed}/{target}.log",
+        "logs/score/{model}/{recipe}/seed-{seed}.log",
     resources:
-        **resources("score", SCORES),
+        **resources("score", SCORED),
     params:
-        spec=spec(SCORES),
+        spec=spec(SCORED),
     shell:
-        stage("score", SCORES)
+        long_stage("score", SCORED)
 
 
 rule aggregate:
@@ -84,4 +66,4 @@ rule aggregate:
     params:
         spec=spec(TABLES),
     shell:
-        stage("aggregate", TABLES)
+        long_stage("aggregate", TABLES)

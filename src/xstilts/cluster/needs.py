@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from xstilts.cluster.settings import GPU_STAGES, RESUMED, Cluster, Partition, Row
 from xstilts.cluster.sizes import parameters_of
 from xstilts.errors import InputError
-from xstilts.plan import Job, Plan
+from xstilts.plan import Bundle, Job, Plan
 
 #: Stages that run as the study's number of processes, with a GPU each.
 TRAININGS = ("pretrain", "intermediate", "finetune")
@@ -20,20 +20,22 @@ _PLACE = {"tokens": 2, "testset": 2, "tokenizer": 1, "fetch_model": 1, "pretrain
 _PLACE |= dict.fromkeys(("intermediate", "finetune", "evaluate", "sweep", "score"), 1)
 
 
-def model_of(job: Job) -> str | None:
+def model_of(job: Job | Bundle) -> str | None:
     """Name of the model that a job works with or for; None if it has none, or a translator."""
-    place = _PLACE.get(job.stage)
+    place = 2 if isinstance(job, Bundle) else _PLACE.get(job.stage)
     return None if place is None else job.out.split("/", place + 1)[place]
 
 
-def gpus_of(job: Job, plan: Plan, cluster: Cluster) -> int:
+def gpus_of(job: Job | Bundle, plan: Plan, cluster: Cluster) -> int:
     """GPUs of a job: one for each process of a training, one for predictions, else none."""
     if job.stage not in GPU_STAGES or not cluster.gpus:
         return 0
     return plan.study.processes if job.stage in TRAININGS else 1
 
 
-def needs(job: Job, plan: Plan, cluster: Cluster, attempt: int = 1) -> dict[str, int | str]:
+def needs(
+    job: Job | Bundle, plan: Plan, cluster: Cluster, attempt: int = 1
+) -> dict[str, int | str]:
     """Resources of a job, under the names that the SLURM plugin knows.
 
     Memory doubles and trebles with the attempt, and so does the runtime, but not that of a stage
@@ -59,7 +61,7 @@ def needs(job: Job, plan: Plan, cluster: Cluster, attempt: int = 1) -> dict[str,
 
 
 def _needs(
-    job: Job, plan: Plan, cluster: Cluster, processes: int, attempt: int
+    job: Job | Bundle, plan: Plan, cluster: Cluster, processes: int, attempt: int
 ) -> dict[str, int | str]:
     model = model_of(job)
     size = parameters_of(plan.registry.models[model]) if model and job.stage in GPU_STAGES else 1
@@ -88,7 +90,7 @@ def _minutes(row: Row, stage: str, attempt: int) -> int:
     return row.runtime if stage in RESUMED else row.runtime * attempt
 
 
-def _partitions(job: Job, cluster: Cluster, gpus: int, cpus: int) -> list[Partition]:
+def _partitions(job: Job | Bundle, cluster: Cluster, gpus: int, cpus: int) -> list[Partition]:
     """Partitions that can run a job; those with GPUs are left to jobs that use them."""
     offers = [part for part in cluster.partitions.values() if part.offers(gpus, cluster.gpu)]
     if not offers:

@@ -20,7 +20,7 @@ from xstilts.cluster.needs import check_needs, gpus_of, needs
 from xstilts.cluster.queue import Entry, SlurmSilent, alive, job_name
 from xstilts.cluster.settings import GPU_STAGES, Cluster, read_cluster
 from xstilts.errors import InputError
-from xstilts.plan import Job
+from xstilts.plan import Bundle, Job
 from xstilts.runtime import runtime
 from xstilts.session import Session
 
@@ -29,7 +29,7 @@ RESOURCE = "cluster_file"
 #: The same for the processes of a job.
 VARIABLE = "XSTILTS_CLUSTER"
 
-Find = Callable[[Mapping[str, str]], Job]
+Find = Callable[[Mapping[str, str]], Job | Bundle]
 
 
 @dataclass

@@ -1,0 +1,131 @@
+"""What lies in the results folder, beside what is planned: stale, lost, as it should be.
+
+Snakemake sees manifests of artifacts and indexes of bundles. What it does not see, files that got
+lost and members of bundles, is looked at here, when the Snakefile is parsed. Nothing is written.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from functools import cache, lru_cache
+from pathlib import Path
+
+from xstilts.artifacts.manifest import MANIFEST, Manifest, read_manifest, sha256_file
+from xstilts.artifacts.spec import canonical
+from xstilts.errors import InputError
+from xstilts.plan import Plan
+
+
+class Published:
+    """The artifacts of a plan as they lie on disk; each is looked at once.
+
+    Args:
+        plan: The plan.
+        results: The results folder.
+    """
+
+    def __init__(self, plan: Plan, results: Path) -> None:
+        self.plan, self.results = plan, results
+        # Each of them is asked for by many jobs.
+        self.is_stale = cache(self._is_stale)
+        self.is_broken = cache(self._is_broken)
+        # All of them would fill the memory; an index is asked for several times in a row.
+        self._manifest = lru_cache(4)(self._read_manifest)
+        self._sha256 = cache(self._sha256_of_manifest)
+        self._is_settled = cache(self._settled)
+
+    def missing_files(self) -> list[str]:
+        """One lost file of each published artifact that has lost any, but for those of bundles.
+
+        Snakemake looks only at files that some rule asks for; these are asked for by `all`. One is
+        enough, because an artifact is published whole; two jobs would get in each other's way.
+
+        Raises:
+            InputError: If a manifest is broken.
+        """
+        lost = {out: self._lost(out) for out in self.plan.jobs if out not in self.plan.bundle_of}
+        return [f"{out}/{min(names)}" for out, names in lost.items() if names]
+
+    def _is_stale(self, out: str) -> bool:
+        """Whether what lies in a folder is not what is planned for it, or not whole.
+
+        Stale artifacts further up are not looked for.
+
+        Args:
+            out: Folder of an artifact, or of a bundle's index.
+        """
+        if bundle := self.plan.bundles.get(out):
+            return (
+                not self._is_index(out)
+                or self.is_broken(out)
+                or any(self.is_stale(job.out) for job in bundle.members)
+            )
+        job = self.plan.jobs[out]
+        made = self._manifest(out)
+        return (
+            made is None
+            or canonical(made.spec) != job.text
+            or any(self._expected(name) != made.inputs.get(name) for name in job.inputs)
+            or bool(self._lost(out))
+        )
+
+    def _is_broken(self, out: str) -> bool:
+        """Whether members of a bundle's index are not those that lie there, or have lost files."""
+        made = self._manifest(out)
+        if made is None:
+            return (self.results / out / MANIFEST).exists()
+        try:
+            lost = any(self._lost(job.out) for job in self.plan.bundles[out].members)
+        except InputError:
+            return True
+        return lost or not self._are(made.inputs)
+
+    def only_lost(self, out: str) -> bool:
+        """Whether a bundle must run for nothing but lost files, which it will make as they were."""
+        if not (self.is_broken(out) and self._is_index(out)):
+            return False
+        made = read_manifest(self.results / out).inputs
+        there = {name: sha256 for name, sha256 in made.items() if self._sha256(name)}
+        return self._are(there) and all(map(self._is_settled, self._above(out)))
+
+    def _settled(self, out: str) -> bool:
+        """Whether nothing at or above an artifact is stale."""
+        return not self.is_stale(out) and all(map(self._is_settled, self._above(out)))
+
+    def _above(self, out: str) -> list[str]:
+        return (self.plan.bundles.get(out) or self.plan.jobs[out]).inputs
+
+    def _is_index(self, out: str) -> bool:
+        """Whether a bundle's index is of the specs that are planned."""
+        made = self._manifest(out)
+        return made is not None and canonical(made.spec) == canonical(self.plan.bundles[out].index)
+
+    def _expected(self, out: str) -> str | None:
+        """Sha256 of an artifact's manifest; of a lost one, which will be put back, by its index."""
+        index = self.plan.bundle_of.get(out)
+        lost = self._manifest(index) if index and self._sha256(out) is None else None
+        return lost.inputs.get(out) if lost else self._sha256(out)
+
+    def _are(self, known: Mapping[str, str | None]) -> bool:
+        """Whether artifacts have the manifests that are known of them by their sha256."""
+        return all(self._sha256(name) == sha256 is not None for name, sha256 in known.items())
+
+    def _sha256_of_manifest(self, out: str) -> str | None:
+        path = self.results / out / MANIFEST
+        return sha256_file(path) if path.exists() else None
+
+    def _read_manifest(self, out: str) -> Manifest | None:
+        try:
+            return read_manifest(self.results / out)
+        except InputError:
+            return None
+
+    def _lost(self, out: str) -> set[str]:
+        """Files that an artifact's manifest lists and that are gone."""
+        names, folder = self.plan.jobs[out].files, self.results / out
+        if not names or not (folder / MANIFEST).exists():
+            return set()
+        absent = set(names) - set(os.listdir(folder))
+        # Where the job has grown (a language more), what is absent was never there.
+        return absent & read_manifest(folder).files.keys() if absent else set()
