@@ -211,6 +211,11 @@ def _stage(options: argparse.Namespace) -> None:
     gc.set_threshold(20_000)
     try:
         run_stage(options.stage, _spec(options.spec), options.out)
+    except BaseException as error:
+        from xstilts.progress import ended
+
+        ended(options.out.as_posix(), f"{type(error).__name__}: {error}")
+        raise
     finally:
         gc.freeze()
 
