@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from xstilts.cluster import status
 from xstilts.errors import InputError
 from xstilts.runtime import EXIT_MORE_TIME, runtime
 
@@ -189,6 +190,7 @@ def _parser() -> argparse.ArgumentParser:
     summary = commands.add_parser("summary", help="print the overview of finished tables")
     summary.add_argument("tables", type=Path, help="the folder results/STUDY/tables")
     summary.set_defaults(run=_summary)
+    status.add_parser(commands)
     stage = commands.add_parser("stage", help="make one artifact; run by Snakemake")
     stage.add_argument("stage", choices=STAGES, metavar="STAGE", help=", ".join(STAGES))
     stage.add_argument("--out", required=True, type=Path, help="the artifact's folder")

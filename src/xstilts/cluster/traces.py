@@ -30,8 +30,8 @@ _TAIL = 16384
 #: How SLURM, the system and Python say that a job ended badly.
 _TELLING = re.compile(
     "slurmstepd|srun: error|Out Of Memory|Killed|CANCELLED|DUE TO|NODE FAIL|^Traceback"
-    r"|^[\w.]*(Error|Exception)\b|^xstilts|No space left|Disk quota|command not found"
-    "|Permission denied|Segmentation fault|Bus error|Illegal instruction"
+    r"|^[\w.]*(Error|Exception)\b|^xstilts|^Missing files|No space left|Disk quota"
+    "|command not found|Permission denied|Segmentation fault|Bus error|Illegal instruction"
 )
 #: What Snakemake says in any job that fails.
 _USUAL = ("WorkflowError", "CalledProcessError", "RuleException", "srun: error: task")
@@ -281,13 +281,18 @@ def priced(attempts: Iterable[Attempt], runs: Mapping[str, list[Run]]) -> list[A
 
 
 def _priced(attempt: Attempt, runs: Iterable[Run]) -> Attempt:
-    known = list(runs)
-    if attempt.restart >= len(known):
+    # Not by number: after a failure of a node SLURM may forget the run that it ended.
+    own = [run for run in runs if run.start is not None and _holds(run, attempt)]
+    if not own or own[-1].start is None:
         return attempt
-    run = known[attempt.restart]
-    if run.start is None:
-        return attempt
-    return replace(attempt, start=run.start, end=run.start + run.seconds, gpus=run.gpus)
+    end = own[-1].start + own[-1].seconds
+    return replace(attempt, start=own[-1].start, end=end, gpus=own[-1].gpus)
+
+
+def _holds(run: Run, attempt: Attempt) -> bool:
+    """Whether an attempt began during a run; its own time is to the second."""
+    begun = run.start is not None and run.start <= attempt.start + 1
+    return begun and (run.end is None or run.end >= attempt.start)
 
 
 # ---- logs
