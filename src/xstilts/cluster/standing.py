@@ -396,7 +396,7 @@ def expected_end(all_: Iterable[Standing], now: float) -> tuple[float | None, in
         unknown += seconds is None
         left += seconds or 0.0
         longest = max(longest, seconds or 0.0)
-    if not slots:
+    if not slots or not left:
         return None, unknown
     return now + max(longest, left / slots), unknown
 
