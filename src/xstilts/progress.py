@@ -95,7 +95,6 @@ class Sign:
             "born": born(os.getpid()),
             "gpus": gpus(),
             "slurm": os.environ.get("SLURM_JOB_ID"),
-            "slurm_restart": int(os.environ.get("SLURM_RESTART_COUNT", "0")),
         }
 
     def write(self, **values: Any) -> None:

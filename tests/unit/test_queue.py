@@ -67,7 +67,7 @@ SCRIPT = """\
 #!/bin/sh
 # This script was created by sbatch --wrap.
 
-python3 -m snakemake --target-jobs 'fetch:dataset=toy_qa,config=qaa' --allowed-rules fetch --cores 'all' --jobs 1
+python3 -m snakemake --target-jobs 'fetch:dataset=toy_qa,config=qaa' --allowed-rules fetch --jobs 1
 """
 
 

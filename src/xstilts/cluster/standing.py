@@ -36,7 +36,6 @@ from xstilts.cluster.traces import (
     told_by_slurm,
 )
 from xstilts.plan import CHECK, Job, Plan
-from xstilts.session import Session
 
 #: What an artifact may be, in the order of the table.
 STATES = ("done", "running", "silent", "waiting", "interrupted", "failed")
@@ -50,6 +49,8 @@ LINES = 6
 #: What SLURM stops for no fault of the job.
 _FROM_OUTSIDE = ("NODE_FAIL", "BOOT_FAIL", "LAUNCH_FAILED", "PREEMPTED", "CANCELLED", "REVOKED")
 _TIME_OVER = ("TIMEOUT", "DEADLINE")
+#: Seconds that the clocks of two machines may differ.
+_SKEW = 5.0
 #: A job looks for a temporary folder of the driver that submitted it, and ends well without it.
 _ORPHANED = "its SLURM job began after its driver had ended, and did nothing; begins anew"
 
@@ -152,13 +153,14 @@ class Status:
         return sum(one.gpu_hours for one in self.all.values())
 
 
-def look(session: Session) -> Status:
-    """Look at all artifacts of a study.
+def look(plan: Plan, results: Path) -> Status:
+    """Look at all artifacts of a plan.
 
-    Raises:
-        InputError: If the study is wrong.
+    Args:
+        plan: The plan.
+        results: The study's results folder; it need not exist.
     """
-    return _Look(session).status()
+    return _Look(plan, results).status()
 
 
 def made(plan: Plan, results: Path) -> set[str]:
@@ -172,8 +174,8 @@ def made(plan: Plan, results: Path) -> set[str]:
 
 
 class _Look:
-    def __init__(self, session: Session) -> None:
-        self.session, self.plan, self.results = session, session.plan, session.results
+    def __init__(self, plan: Plan, results: Path) -> None:
+        self.plan, self.results = plan, results
         self.now = time.time()
         self.places = Places(self.plan.jobs.values())
         self.made = made(self.plan, self.results)
@@ -184,8 +186,8 @@ class _Look:
     def status(self) -> Status:
         found = {out: self._standing(job) for out, job in self.plan.jobs.items()}
         status = Status(
-            self.session.study.study,
-            self.session.where,
+            self.plan.study.study,
+            self.plan.where,
             self.results,
             self.now,
             found,
@@ -226,7 +228,7 @@ class _Look:
         elif sign and lives is not False:
             self._running(one, sign, silent=lives is None)
         elif one.slurm:
-            one.state, one.words = "running", "has told nothing yet"
+            one.state, one.words = "running", _begun(one.slurm)
         else:
             self._ended(one, job, sign, saved)
         return one
@@ -247,14 +249,15 @@ class _Look:
         attempt = sign.attempt
         if attempt.slurm and self.answers == "answers":
             entry = self.queued.get(attempt.slurm)
-            return entry is not None and entry.runs and entry.restarts == attempt.restart
+            # After a requeue the sign is of the run before. (Steps do not see SLURM_RESTART_COUNT.)
+            return entry is not None and entry.runs and sign.started > (entry.start or 0) - _SKEW
         if sign.here:
             return sign.process_lives
         return None if sign.silent(self.now) else True
 
     def _running(self, one: Standing, sign: Sign, silent: bool) -> None:
         one.state = "silent" if silent else "running"
-        one.step, one.total, one.rate = sign.step or one.step, sign.total, sign.rate
+        one.step, one.total, one.rate = sign.step or one.step or 0, sign.total, sign.rate
         one.updated, one.note = sign.updated, sign.note
         if sign.rate > 0 and sign.total:
             one.ends = sign.updated + (sign.total - sign.step) / sign.rate
@@ -345,6 +348,12 @@ def _finding(entry: Mapping[str, Any]) -> str:
 
 def _running_until(attempt: Attempt, end: float) -> Attempt:
     return replace(attempt, end=max(attempt.end, end), outcome="running")
+
+
+def _begun(entry: Entry) -> str:
+    """A SLURM job whose stage says nothing yet, or nothing any more."""
+    told = "has told nothing yet" if entry.state == "RUNNING" else entry.words
+    return f"{told}  on {entry.nodes}, SLURM job {entry.id}"
 
 
 def _stopped(outcome: str) -> str:

@@ -69,7 +69,8 @@ def _look(study: Path, out: Path | None) -> Status:
     from xstilts.session import Session
 
     # The study is read each time: it may be edited while it is watched.
-    status = look(Session.of_file(study, root=Path.cwd()))
+    session = Session.of_file(study, root=Path.cwd())
+    status = look(session.plan, session.results)
     if out is not None:
         draft = out.with_name(f".{out.name}.tmp")
         draft.write_text(json.dumps(content(status), indent=1) + "\n", encoding="utf-8")

@@ -37,7 +37,7 @@ def text(status: Status) -> str:
 def _head(status: Status) -> str:
     counts = status.counts
     told = [f"{counts[state]} {state}" for state in STATES if counts[state]]
-    hours = f"{status.gpu_hours:.1f} GPU-hours spent" if status.gpu_hours else "no GPU used so far"
+    hours = f"{status.gpu_hours:.2f} GPU-hours spent" if status.gpu_hours else "no GPU used so far"
     lines = [f"{status.study}: {len(status.all)} artifacts, {', '.join(told)}; {hours}"]
     if len(status.of("done")) < len(status.all) or status.driver:
         lines.append(f"driver: {_driver(status)}")

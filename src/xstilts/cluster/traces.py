@@ -35,6 +35,7 @@ _TELLING = re.compile(
 )
 #: What Snakemake says in any job that fails.
 _USUAL = ("WorkflowError", "CalledProcessError", "RuleException", "srun: error: task")
+_PROGRESS = re.compile(r"^\w+ +\S+  step \d+")
 _INPUT_ERROR = re.compile(r"^xstilts stage: (.+)")
 _RAISED = re.compile(r"^(\w+\.)*\w*(Error|Exception|Interrupt|Exit)\b(: .*)?$")
 
@@ -50,7 +51,6 @@ class Attempt:
         gpus: GPUs that it held.
         outcome: ``done``, ``interrupted``, ``failed``, ``killed`` or ``running``.
         slurm: Id of its SLURM job, if it was one.
-        restart: How often that job had been put back into the queue before.
     """
 
     start: float
@@ -59,7 +59,6 @@ class Attempt:
     gpus: int
     outcome: str
     slurm: str | None = None
-    restart: int = 0
 
     @property
     def gpu_hours(self) -> float:
@@ -192,7 +191,6 @@ def _sign(content: Mapping[str, Any]) -> Sign:
         gpus=content["gpus"],
         outcome=_outcome(reason) if ended else "killed",
         slurm=content["slurm"],
-        restart=content["slurm_restart"],
     )
     return Sign(
         out=content["out"],
@@ -235,7 +233,6 @@ def attempts_of(entries: Iterable[Mapping[str, Any]], gpus: int = 0) -> list[Att
             gpus=entry.get("gpus", gpus),
             outcome=entry.get("outcome", "done"),
             slurm=entry.get("SLURM_JOB_ID"),
-            restart=int(entry.get("SLURM_RESTART_COUNT", 0)),
         )
         for entry in entries
     ]
@@ -299,7 +296,7 @@ def _holds(run: Run, attempt: Attempt) -> bool:
 
 
 def tail(path: Path) -> list[str]:
-    """The last lines of a log, without empty ones."""
+    """The last lines of a log, without empty ones; of lines of progress only the last."""
     try:
         with path.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
@@ -309,7 +306,8 @@ def tail(path: Path) -> list[str]:
         return []
     # Progress bars return to the start of their line.
     lines = [line.rsplit("\r", 1)[-1].rstrip() for line in text.splitlines()]
-    return [line for line in lines if line.strip()]
+    steps = [line for line in lines if _PROGRESS.match(line)]
+    return [line for line in lines if line.strip() and line not in steps[:-1]]
 
 
 def error_in(lines: list[str]) -> str:
