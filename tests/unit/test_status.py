@@ -151,7 +151,8 @@ def test_a_stage_that_runs_and_is_killed(trainable):
     process.kill()
     process.wait()
     killed = stand(TRAINED)
-    assert (killed.state, killed.words) == ("interrupted", "killed without a word")
+    assert killed.state == "interrupted"
+    assert killed.words == "killed without a word; begins anew when started again"
 
 
 def test_another_process_with_the_same_number_is_not_it(trainable):
@@ -227,8 +228,8 @@ def test_only_the_first_of_several_processes_tells(monkeypatch):
 @pytest.mark.parametrize(
     ("outcome", "state", "words"),
     [
-        ("interrupted", "interrupted", "its state is saved; goes on when started again"),
-        ("killed", "interrupted", "killed without a word"),
+        ("interrupted", "interrupted", "stopped; goes on when started again"),
+        ("killed", "interrupted", "killed without a word; goes on when started again"),
         ("failed", "failed", "checkpoints/x: the training collapsed"),
     ],
 )
@@ -379,6 +380,17 @@ def test_a_job_that_found_its_driver_gone(trainable, monkeypatch):
     one = stand(TRAINED)
     assert one.state == "interrupted"
     assert "began after its driver had ended" in one.words
+
+
+def test_the_log_of_a_job_that_did_well_is_no_failure(trainable, monkeypatch):
+    """Its driver was gone, so that nobody removed it; then the study was changed."""
+    write_log(TRAINED, "finetune     a  done in 0:12\n")
+    slurm_log("Finished jobid: 0 (Rule: finetune)\n")
+    slurm(monkeypatch, [], "7|COMPLETED|0:0|1795271990|1795271998|8|cpu=1|n2\n")
+    assert stand(TRAINED).state == "waiting"
+    hours_ago = time.time() - 7200
+    os.utime(queue.stage_log(PLAN.jobs[TRAINED]), (hours_ago, hours_ago))
+    assert stand(TRAINED).state == "interrupted"
 
 
 def test_slurm_that_does_not_answer(trainable, monkeypatch):

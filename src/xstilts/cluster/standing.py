@@ -49,6 +49,8 @@ LINES = 6
 #: What SLURM stops for no fault of the job.
 _FROM_OUTSIDE = ("NODE_FAIL", "BOOT_FAIL", "LAUNCH_FAILED", "PREEMPTED", "CANCELLED", "REVOKED")
 _TIME_OVER = ("TIMEOUT", "DEADLINE")
+#: Seconds that a job may take after its stage's last line.
+_CLOSING = 120.0
 #: Seconds that the clocks of two machines may differ.
 _SKEW = 5.0
 #: A job looks for a temporary folder of the driver that submitted it, and ends well without it.
@@ -276,19 +278,26 @@ class _Look:
             outcome = one.attempts[-1].outcome
             reason = sign.reason if sign and not saved else ""
             one.state = "failed" if outcome == "failed" else "interrupted"
-            one.words = error or reason if outcome == "failed" else _stopped(outcome)
+            one.words = error or reason if outcome == "failed" else _stopped(one)
         elif error:
             one.state, one.words = "failed", error
         if one.state != "waiting":
             one.tail = lines[-LINES:]
         log = newest_log(self.results / LOGS / self.places.folder(job))
-        if log:
+        begun = one.attempts[-1].start if one.attempts else 0.0
+        if log and log.stat().st_mtime >= begun and not self._was_done(one, lines, log):
             one.slurm_log = str(log.relative_to(self.results))
             one.slurm_tail = told_by_slurm(tail(log), LINES)
-        if one.state == "waiting" and log and self._ended_for_slurm(log):
-            one.state, one.words = "failed", "ended before its stage could say anything"
+            if one.state == "waiting" and self._ended_for_slurm(log):
+                one.state, one.words = "failed", "ended before its stage could say anything"
         if one.state == "waiting":
             one.words = self._missing(job)
+
+    def _was_done(self, one: Standing, lines: list[str], log: Path) -> bool:
+        """Whether a SLURM log is of the job that made what the study no longer wants."""
+        if not lines or "  done in " not in lines[-1]:
+            return False
+        return (self.results / one.log).stat().st_mtime > log.stat().st_mtime - _CLOSING
 
     def _ended_for_slurm(self, log: Path) -> bool:
         """Whether the job of a log is over; where SLURM cannot be asked, it may still run."""
@@ -356,10 +365,14 @@ def _begun(entry: Entry) -> str:
     return f"{told}  on {entry.nodes}, SLURM job {entry.id}"
 
 
-def _stopped(outcome: str) -> str:
-    if outcome == "interrupted":
-        return "its state is saved; goes on when started again"
-    return "killed without a word"
+def _stopped(one: Standing) -> str:
+    how = "stopped" if one.attempts[-1].outcome == "interrupted" else "killed without a word"
+    return f"{how}; {_again(one)}"
+
+
+def _again(one: Standing) -> str:
+    resumed = one.step if one.stage in TRAININGS else one.stage in RESUMED
+    return "goes on when started again" if resumed else "begins anew when started again"
 
 
 def _next(one: Standing, run: Run) -> str:
@@ -367,16 +380,15 @@ def _next(one: Standing, run: Run) -> str:
     if run.state == "PREEMPTED":
         # The executor plugin does not count this as an end.
         return "a driver waits for it for ever: stop that one and start it again"
-    return "goes on when started again" if one.step else "begins anew when started again"
+    return _again(one)
 
 
 def _ids(one: Standing) -> list[str]:
     """SLURM jobs of an artifact whose end it could not write down itself."""
-    if one.state == "running" or one.slurm:
-        return [a.slurm for a in one.attempts[:-1] if a.slurm and a.outcome == "killed"]
-    names = [a.slurm for a in one.attempts if a.slurm and a.outcome == "killed"]
+    before = one.attempts[:-1] if one.state == "running" or one.slurm else one.attempts
+    names = [attempt.slurm for attempt in before if attempt.slurm and attempt.outcome == "killed"]
     if one.state in ("failed", "interrupted"):
-        names += [a.slurm for a in one.attempts[-1:] if a.slurm]
+        names += [attempt.slurm for attempt in before[-1:] if attempt.slurm]
         names += [Path(one.slurm_log).stem] if one.slurm_log else []
     return list(dict.fromkeys(names))
 
