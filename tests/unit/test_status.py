@@ -393,6 +393,16 @@ def test_the_log_of_a_job_that_did_well_is_no_failure(trainable, monkeypatch):
     assert stand(TRAINED).state == "interrupted"
 
 
+def test_an_old_slurm_job_says_nothing_of_a_later_failure(trainable, monkeypatch):
+    slurm_log("slurmstepd-n1: error: *** JOB 7 ON n1 CANCELLED AT 2026-11-21T14:50:30 ***\n")
+    log = Path(".snakemake/slurm_logs/rule_finetune/m_none_1_toy_nli/7.log")
+    os.utime(log, (time.time() - 600, time.time() - 600))
+    write_log(TRAINED, "xstilts stage: a file: is broken\n")
+    slurm(monkeypatch, [], "7|CANCELLED by 0|0:0|1795271990|1795271998|8|cpu=1|n2\n")
+    one = stand(TRAINED)
+    assert (one.state, one.words, one.slurm_tail) == ("failed", "a file: is broken", [])
+
+
 def test_slurm_that_does_not_answer(trainable, monkeypatch):
     def silent():
         raise queue.SlurmSilent("slurm_load_jobs error: Unable to contact slurm controller")

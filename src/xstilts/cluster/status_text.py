@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from datetime import datetime
@@ -55,7 +56,10 @@ def _driver(status: Status) -> str:
     if len(status.of("done")) == len(status.all):
         return "none runs; nothing is left to do"
     how = "--workflow-profile workflow/profiles/slurm" if queue.there() else "--cores all"
-    return f"none runs: start it again with `snakemake {how} --configfile {status.where}`"
+    command = f"{how} --configfile {status.where}"
+    if driver and driver.arguments:
+        command = shlex.join(driver.arguments[1:])
+    return f"none runs: start it again with `snakemake {command}`"
 
 
 def _table(status: Status) -> str:

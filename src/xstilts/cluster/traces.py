@@ -15,6 +15,7 @@ from typing import Any
 
 from xstilts.artifacts.record import PROVENANCE
 from xstilts.artifacts.spec import sha256_text
+from xstilts.cluster.driver import FILE
 from xstilts.cluster.queue import Run
 from xstilts.plan import Job
 from xstilts.progress import PROGRESS, born
@@ -142,12 +143,14 @@ class Driver:
         host: Its machine.
         pid: Its process.
         started: When it was started.
+        arguments: Its command line.
     """
 
     lives: bool | None
     host: str
     pid: int
     started: str
+    arguments: tuple[str, ...] = ()
 
 
 def _json(path: Path) -> Any:
@@ -336,12 +339,13 @@ def newest_log(folder: Path) -> Path | None:
 
 def driver_of(results: Path) -> Driver | None:
     """Who runs the study; None if nobody has written `driver.json`."""
-    path = results / "driver.json"
+    path = results / FILE
     content = _json(path)
     if not isinstance(content, dict):
         return None
     host, pid = str(content.get("host", "?")), int(content.get("pid", 0))
-    return Driver(_held(path), host, pid, str(content.get("started", "?")))
+    started = str(content.get("started", "?"))
+    return Driver(_held(path), host, pid, started, tuple(content.get("arguments", ())))
 
 
 def _held(path: Path) -> bool | None:
