@@ -284,7 +284,7 @@ class _Look:
         if one.state != "waiting":
             one.tail = lines[-LINES:]
         log = newest_log(self.results / LOGS / self.places.folder(job))
-        # Of an earlier attempt it says nothing of this one. A job's stage ends before its SLURM log.
+        # That of an earlier attempt says nothing of this one. A stage ends before its SLURM log.
         begun = one.attempts[-1].start if one.attempts else 0.0
         begun = max(begun, (self.results / one.log).stat().st_mtime - _SKEW if error else 0.0)
         if log and log.stat().st_mtime >= begun and not self._was_done(one, lines, log):
