@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from xstilts.cluster import status
 from xstilts.errors import InputError
 from xstilts.runtime import EXIT_MORE_TIME, runtime
 
@@ -214,6 +215,7 @@ def _parser() -> argparse.ArgumentParser:
     summary = commands.add_parser("summary", help="print the overview of finished tables")
     summary.add_argument("tables", type=Path, help="the folder results/STUDY/tables")
     summary.set_defaults(run=_summary)
+    status.add_parser(commands)
     stage = commands.add_parser("stage", help="make one artifact; run by Snakemake")
     stage.add_argument("stage", choices=STAGES, metavar="STAGE", help=", ".join(STAGES))
     stage.add_argument("--out", required=True, type=Path, help="the artifact's folder")
@@ -236,6 +238,11 @@ def _stage(options: argparse.Namespace) -> None:
     gc.set_threshold(20_000)
     try:
         run_stage(options.stage, _spec(options.spec), options.out)
+    except BaseException as error:
+        from xstilts.progress import ended
+
+        ended(options.out.as_posix(), f"{type(error).__name__}: {error}")
+        raise
     finally:
         gc.freeze()
 

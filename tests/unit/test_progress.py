@@ -1,5 +1,7 @@
 """Progress: few lines, right numbers."""
 
+import json
+
 import pytest
 
 from tiny import settings_of_process
@@ -8,7 +10,8 @@ from xstilts.progress import Progress, _clock
 
 
 @pytest.fixture
-def clock(monkeypatch):
+def clock(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
     time = [100.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: time[0])
     settings_of_process(monkeypatch, '{"log_seconds": 10}')
@@ -34,6 +37,19 @@ def test_a_line_only_now_and_then(clock, capsys):
         "finetune     a/b  step 10/100  1.0/s  1:30 left  loss 1.000",
         "finetune     a/b  step 20/100  1.0/s  1:20 left  loss 1.000",
     ]
+
+
+def test_the_file_is_written_with_the_lines(clock, tmp_path):
+    path = progress.sign_path(tmp_path / "state", "a/b")
+    shown, seen = Progress("finetune", "a/b", 100), []
+    for step in range(1, 26):
+        clock[0] += 1
+        shown.step(step, "loss 1.000")
+        seen.append(json.loads(path.read_text()).get("step"))
+    assert seen == [None] * 9 + [10] * 10 + [20] * 6
+    assert json.loads(path.read_text())["rate"] == 1.0
+    shown.done()
+    assert list(path.parent.iterdir()) == []
 
 
 def test_earlier_attempts_do_not_count_for_the_rate(clock, capsys):

@@ -89,6 +89,17 @@ def slurm() -> dict[str, str]:
     return {key: os.environ[key] for key in keys if key in os.environ}
 
 
+def gpus() -> int:
+    """GPUs that this stage holds: those of its SLURM job, else one for each of its processes."""
+    granted = os.environ.get("SLURM_GPUS_ON_NODE", "")
+    if granted.isdecimal():
+        return int(granted)
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_available():
+        return 0
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 class Record:
     """Collects what is known of a stage's run and writes it down.
 
@@ -107,7 +118,8 @@ class Record:
 
     def attempt(self) -> dict[str, Any]:
         """This attempt, as it stands now."""
-        return {"start": self.start, "end": now(), "host": platform.node(), **slurm()}
+        known = {"start": self.start, "end": now(), "host": platform.node(), "gpus": gpus()}
+        return {**known, **slurm()}
 
     def write(self, folder: Path) -> None:
         """Write `provenance.json` into a folder."""

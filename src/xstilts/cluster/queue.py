@@ -16,6 +16,7 @@ import subprocess
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from xstilts.plan import Job
@@ -38,6 +39,25 @@ FOLDERS = {
     "evaluate": "predictions/{model}/{recipe}/seed-{seed}/{target}",
     "score": "scores/{model}/{recipe}/seed-{seed}/{target}",
     "aggregate": "tables",
+}
+#: Log of each stage, below the results folder, as the rules have it.
+STAGE_LOGS = {
+    "fetch": "logs/fetch/{dataset}/{config}.log",
+    "prepare": "logs/prepare/{dataset}/{language}.log",
+    "tokens": "logs/tokens/{model}/{dataset}/{language}.log",
+    "translate": "logs/translate/{dataset}/{translator}.log",
+    "testset": "logs/testset/{model}/{target}.log",
+    "check": "logs/check.log",
+    "tokenizer": "logs/tokenizer/{model}.log",
+    "fetch_model": "logs/fetch_model/{hub_model}.log",
+    "fetch_translator": "logs/fetch_translator/{translator}.log",
+    "pretrain": "logs/pretrain/{scratch_model}.log",
+    "intermediate": "logs/intermediate/{model}/{recipe}/seed-{seed}.log",
+    "finetune": "logs/finetune/{model}/{recipe}/seed-{seed}/{training}.log",
+    "sweep": "logs/sweep/{model}/{recipe}/seed-{seed}.log",
+    "evaluate": "logs/evaluate/{model}/{recipe}/seed-{seed}/{target}.log",
+    "score": "logs/score/{model}/{recipe}/seed-{seed}/{target}.log",
+    "aggregate": "logs/aggregate.log",
 }
 #: Rules that make another stage's artifact: here one lost file of it, the last wildcard.
 ALSO = {"restore_predictions": "evaluate"}
@@ -188,7 +208,6 @@ class Run:
         seconds: How long it has run.
         gpus: GPUs that it held.
         nodes: Where it ran.
-        memory: Most bytes that one of its steps used, or 0 where that was not measured.
     """
 
     id: str
@@ -201,7 +220,6 @@ class Run:
     seconds: float
     gpus: int
     nodes: str
-    memory: int
 
     @property
     def words(self) -> str:
@@ -318,7 +336,6 @@ def _time(text: str) -> float | None:
 
 _COLUMNS = (
     "JobID",
-    "JobIDRaw",
     "State",
     "ExitCode",
     "Start",
@@ -326,7 +343,6 @@ _COLUMNS = (
     "ElapsedRaw",
     "AllocTRES",
     "NodeList",
-    "MaxRSS",
 )
 
 
@@ -365,11 +381,11 @@ def read_runs(text: str) -> list[Run]:
 
 
 def _run(rows: list[list[str]]) -> Run:
-    job, _, state, code, start, end, seconds, tres, nodes, _ = rows[0]
+    job, state, code, start, end, seconds, tres, nodes = rows[0]
     word, _, by = state.partition(" by ")
     status, _, signal = code.partition(":")
     # The job is FAILED where only one of its steps was out of memory.
-    if word in ("FAILED", "CANCELLED") and any(row[2] == "OUT_OF_MEMORY" for row in rows):
+    if word in ("FAILED", "CANCELLED") and any(row[1] == "OUT_OF_MEMORY" for row in rows):
         word = "OUT_OF_MEMORY"
     return Run(
         id=job,
@@ -382,7 +398,6 @@ def _run(rows: list[list[str]]) -> Run:
         seconds=float(seconds or 0),
         gpus=_gpus(tres),
         nodes="" if nodes == "None assigned" else nodes,
-        memory=max(_bytes(row[9]) for row in rows),
     )
 
 
@@ -390,11 +405,6 @@ def _gpus(tres: str) -> int:
     """Of ``billing=2,cpu=2,gres/gpu=1,gres/gpu:a100=1``: GPUs of all kinds."""
     found = re.search(r"(?:^|,)gres/gpu=(\d+)", tres)
     return int(found[1]) if found else 0
-
-
-def _bytes(text: str) -> int:
-    found = re.fullmatch(r"([\d.]+)([KMGT]?)", text)
-    return int(float(found[1]) * 1024 ** " KMGT".index(found[2] or " ")) if found else 0
 
 
 # ---- which artifact a job makes
@@ -413,11 +423,13 @@ def alive(results: Path, jobs: Iterable[Job]) -> dict[str, Entry]:
     Raises:
         SlurmSilent: If SLURM is there and cannot be asked.
     """
-    if not there():
-        return {}
+    return by_artifact(waiting_or_running(), results, Places(jobs)) if there() else {}
+
+
+def by_artifact(entries: Iterable[Entry], results: Path, places: Places) -> dict[str, Entry]:
+    """Those of some jobs that are of a results folder, by artifact folder; see `alive`."""
     logs = f"{results.resolve() / LOGS}/"
-    own = [entry for entry in waiting_or_running() if entry.log.startswith(logs)]
-    places = Places(jobs)
+    own = [entry for entry in entries if entry.log.startswith(logs)]
     found: dict[str, Entry] = {}
     for entry in sorted(own, key=lambda entry: (not entry.runs, _number(entry.id))):
         candidates = places.of(entry.log.removeprefix(logs))
@@ -482,9 +494,23 @@ class Places:
 
 def _wildcards(stage: str, out: str) -> str:
     """Values of a rule's wildcards as the plugin joins them."""
-    pattern = re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^/]+)", re.escape(FOLDERS[stage]))
-    match = re.fullmatch(pattern, out)
-    return "_".join(match.groups()) if match else out.replace("/", "_")
+    return "_".join(_values(stage, out).values())
+
+
+def stage_log(job: Job) -> str:
+    """A job's own log, below the results folder."""
+    return STAGE_LOGS[job.stage].format(**_values(job.stage, job.out))
+
+
+def _values(stage: str, out: str) -> dict[str, str]:
+    match = _pattern(stage).fullmatch(out)
+    assert match is not None, f"{out} is no artifact of {stage}"
+    return match.groupdict()
+
+
+@cache
+def _pattern(stage: str) -> re.Pattern[str]:
+    return re.compile(re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^/]+)", re.escape(FOLDERS[stage])))
 
 
 def targets(script: str) -> list[str]:
