@@ -17,7 +17,6 @@ SLURM itself watches the memory.
 Accounts: root (default) and study.
 """
 
-import json
 import os
 import shutil
 import signal
@@ -175,7 +174,12 @@ class Cluster:
     def _start_database(self) -> None:
         at = self.scratch
         place = ["--no-defaults", f"--datadir={at}/db", "--user=root"]
-        _run("mariadb-install-db", *place, "--skip-test-db", "--auth-root-authentication-method=normal")
+        _run(
+            "mariadb-install-db",
+            *place,
+            "--skip-test-db",
+            "--auth-root-authentication-method=normal",
+        )
         small = ["--skip-networking", "--innodb-log-file-size=8M", "--innodb-lock-wait-timeout=900"]
         files = [f"--socket={at}/db.sock", f"--pid-file={at}/db.pid"]
         self._start("mariadbd", *place, *small, *files)

@@ -16,7 +16,7 @@ from pathlib import Path
 _CHILDREN: list[subprocess.Popen[bytes]] = []
 
 
-def start(folder: Path, name: str, command: Sequence[str], env: Mapping[str, str] = {}) -> None:  # noqa: B006
+def start(folder: Path, name: str, command: Sequence[str], env: Mapping[str, str] = {}) -> None:
     """Start a daemon in its own session, its output in `log/NAME.out`, its pid in `pids/NAME`."""
     stop(folder, name)
     with (folder / "log" / f"{name}.out").open("ab") as out:
@@ -78,7 +78,9 @@ def marked(mark: str) -> list[int]:
                 if mark.encode() in (entry / "environ").read_bytes().split(b"\0"):
                     found.append(int(entry.name))
     for pid in found:  # grows while it is read
-        found += [child for child, parent in parents.items() if parent == pid and child not in found]
+        found += [
+            child for child, parent in parents.items() if parent == pid and child not in found
+        ]
     return found
 
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from cluster import Cluster
 from studies import HERE, Study, jobs, wait_for
+
+from cluster import Cluster
 
 pytestmark = pytest.mark.cluster
 
@@ -28,9 +28,7 @@ def untouched(tmp_path_factory: pytest.TempPathFactory) -> Study:
 
 
 @pytest.fixture
-def copy(
-    cluster: Cluster, untouched: Study, tmp_path: Path
-) -> Iterator[Callable[[str], Study]]:
+def copy(cluster: Cluster, untouched: Study, tmp_path: Path) -> Iterator[Callable[[str], Study]]:
     """Makes a copy of the finished study that lacks one checkpoint."""
     made: list[Study] = []
 

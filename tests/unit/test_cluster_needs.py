@@ -167,7 +167,7 @@ def test_sizes_of_published_models_add_up(name: str, vocabulary: int) -> None:
 
 def test_a_model_of_unknown_size_is_refused() -> None:
     row = load_registry().models["xlm-roberta-base"]
-    with pytest.raises(InputError, match="models.xlm-roberta-base.parameters: the key is missing"):
+    with pytest.raises(InputError, match=r"models\.xlm-roberta-base\.parameters: the key"):
         size_of(row.model_copy(update={"parameters": None}))
     unknown = size_of(row.model_copy(update={"hidden": None}))
     assert unknown.blocks <= unknown.parameters

@@ -11,7 +11,6 @@ import pytest
 
 from xstilts.cluster import queue
 from xstilts.cluster.queue import (
-    ALSO,
     FOLDERS,
     STAGE_LOGS,
     Entry,
@@ -24,7 +23,7 @@ from xstilts.cluster.queue import (
     stage_log,
     targets,
 )
-from xstilts.plan import Job
+from xstilts.plan import BUNDLED, Job
 
 RUN_ID = "xstilts-tiny_91698517-cc8b-455f-998e-9aa5896fd569"
 #: `squeue` by its columns; each is filled with blanks up to its width, as squeue does.
@@ -179,14 +178,16 @@ def test_folders_and_logs_are_those_of_the_rules(repository):
     rules = "\n".join(path.read_text() for path in (repository / "workflow/rules").glob("*.smk"))
     constants = dict(re.findall(r'^([A-Z]+) = "([^"]+)"', rules, flags=re.M))
     constants |= {"CHECK": "data/check", "TABLES": "tables"}
+    for constant, stage, rest in re.findall(
+        r"""^([A-Z]+) = f"{BUNDLED\['(\w+)'\]}/(.*)"$""", rules, re.M
+    ):
+        constants[constant] = f"{BUNDLED[stage]}/{rest}".replace("{{", "{").replace("}}", "}")
     found, logs = {}, {}
     for name, body in re.findall(r"^rule (\w+):\n(.*?)(?=^\S|\Z)", rules, flags=re.M | re.S):
         logs[name] = re.search(r'log:\s+"([^"]+)"', body)[1]
-        if name not in ALSO:
-            found[name] = constants[re.search(r"output:\s+manifest\((\w+)\)", body)[1]]
+        found[name] = constants[re.search(r"output:\s+manifest\((\w+)\)", body)[1]]
     assert found == FOLDERS
-    assert {name: log for name, log in logs.items() if name not in ALSO} == STAGE_LOGS
-    assert set(logs) - set(found) == set(ALSO)
+    assert logs == STAGE_LOGS
 
 
 JOBS = [
@@ -194,7 +195,8 @@ JOBS = [
     job("finetune", "checkpoints/tiny-xlmr/mixed/seed-1/toy_nli"),
     job("prepare", "data/prepared/toy_corpus/qaa"),
     job("check", "data/check"),
-    job("evaluate", "predictions/tiny-xlmr/none/seed-1/toy_nli", ("qaa.jsonl", "qab.jsonl")),
+    job("evaluate", "predictions/tiny-xlmr/none/seed-1/toy_nli"),
+    job("evaluate", "predictions/tiny-xlmr/none/seed-1/toy_pos"),
 ]
 
 
@@ -221,11 +223,14 @@ def test_of_two_jobs_for_one_artifact_the_one_that_runs_counts():
     assert by_artifact(entries[:2], Path("/r/tiny"), Places(JOBS))["data/check"].id == "8"
 
 
-def test_a_lost_prediction_file_is_of_the_evaluation():
-    places = Places(JOBS)
-    path = "rule_restore_predictions/tiny-xlmr_none_1_toy_nli_qab/7.log"
-    assert places.of(path) == ["predictions/tiny-xlmr/none/seed-1/toy_nli"]
-    assert places.of("rule_restore_predictions/tiny-xlmr_none_1_toy_nli_qax/7.log") == []
+def test_one_job_of_slurm_makes_all_members_of_a_bundle():
+    one = entry("5", "/r/tiny/.snakemake/slurm_logs/rule_evaluate/tiny-xlmr_none_1/%j.log")
+    found = by_artifact([one], Path("/r/tiny"), Places(JOBS))
+    assert sorted(found) == [
+        "predictions/tiny-xlmr/none/seed-1/toy_nli",
+        "predictions/tiny-xlmr/none/seed-1/toy_pos",
+    ]
+    assert stage_log(JOBS[-1]) == "logs/evaluate/tiny-xlmr/none/seed-1.log"
 
 
 def test_wildcards_that_join_alike_are_told_apart_by_the_command(monkeypatch):
@@ -252,12 +257,12 @@ def test_targets_of_a_command():
     group = SCRIPT.replace(
         "'fetch:dataset=toy_qa,config=qaa'",
         "'tokens:model=m,dataset=d,language=qaa' 'check:' "
-        "'restore_predictions:model=m,recipe=r,seed=1,target=t,language=qaa' 'all:'",
+        "'evaluate:model=m,recipe=r,seed=1' 'all:'",
     )
     assert targets(group) == [
         "data/tokens/m/d/qaa",
         "data/check",
-        "predictions/m/r/seed-1/t",
+        "bundles/evaluate/m/r/seed-1",
     ]
     assert targets("#!/bin/sh\nsleep 5\n") == []
 

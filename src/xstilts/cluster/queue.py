@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from xstilts.plan import Job
+from xstilts.plan import BUNDLED, Job
 
-#: Folder of each stage's artifacts, as the rules of the same names have it (a test compares them).
+#: Folder of what each stage's rule makes, an artifact or a bundle's index (a test compares them).
 FOLDERS = {
     "fetch": "data/raw/{dataset}/{config}",
     "prepare": "data/prepared/{dataset}/{language}",
@@ -36,8 +36,8 @@ FOLDERS = {
     "intermediate": "checkpoints/{model}/{recipe}/seed-{seed}/intermediate",
     "finetune": "checkpoints/{model}/{recipe}/seed-{seed}/{training}",
     "sweep": "layers/{model}/{recipe}/seed-{seed}",
-    "evaluate": "predictions/{model}/{recipe}/seed-{seed}/{target}",
-    "score": "scores/{model}/{recipe}/seed-{seed}/{target}",
+    "evaluate": "bundles/evaluate/{model}/{recipe}/seed-{seed}",
+    "score": "bundles/score/{model}/{recipe}/seed-{seed}",
     "aggregate": "tables",
 }
 #: Log of each stage, below the results folder, as the rules have it.
@@ -55,12 +55,10 @@ STAGE_LOGS = {
     "intermediate": "logs/intermediate/{model}/{recipe}/seed-{seed}.log",
     "finetune": "logs/finetune/{model}/{recipe}/seed-{seed}/{training}.log",
     "sweep": "logs/sweep/{model}/{recipe}/seed-{seed}.log",
-    "evaluate": "logs/evaluate/{model}/{recipe}/seed-{seed}/{target}.log",
-    "score": "logs/score/{model}/{recipe}/seed-{seed}/{target}.log",
+    "evaluate": "logs/evaluate/{model}/{recipe}/seed-{seed}.log",
+    "score": "logs/score/{model}/{recipe}/seed-{seed}.log",
     "aggregate": "logs/aggregate.log",
 }
-#: Rules that make another stage's artifact: here one lost file of it, the last wildcard.
-ALSO = {"restore_predictions": "evaluate"}
 #: Where the plugin puts SLURM's logs, below the results folder.
 LOGS = Path(".snakemake", "slurm_logs")
 #: Seconds that a command of SLURM has to answer.
@@ -434,8 +432,9 @@ def by_artifact(entries: Iterable[Entry], results: Path, places: Places) -> dict
     for entry in sorted(own, key=lambda entry: (not entry.runs, _number(entry.id))):
         candidates = places.of(entry.log.removeprefix(logs))
         made = candidates if len(candidates) == 1 else places.of_command(entry.id)
-        for out in made or candidates:
-            found.setdefault(out, entry)
+        for made_by_rule in made or candidates:
+            for out in places.members[made_by_rule]:
+                found.setdefault(out, entry)
     return found
 
 
@@ -443,68 +442,68 @@ def _number(job: str) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"\d+", job))
 
 
+def made_by_rule(job: Job) -> str:
+    """Folder of what the rule of a job makes: its artifact, or the index of its bundle."""
+    if job.stage not in BUNDLED:
+        return job.out
+    return "/".join([BUNDLED[job.stage], *job.out.split("/")[1:-1]])
+
+
 class Places:
-    """Which artifacts the path of a SLURM log stands for.
+    """What the path of a SLURM log stands for.
 
     Args:
         jobs: The plan's jobs.
+
+    Attributes:
+        members: Artifacts, by the folder of what the rule makes.
     """
 
     def __init__(self, jobs: Iterable[Job]) -> None:
-        self.jobs = list(jobs)
-        self.known = {job.out for job in self.jobs}
-        self._by_rule: dict[str, dict[str, list[str]]] = {}
+        self.members: dict[str, list[str]] = defaultdict(list)
+        self._by_rule: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+        for job in jobs:
+            made = made_by_rule(job)
+            if made not in self.members:
+                self._by_rule[job.stage][_wildcards(job)].append(made)
+            self.members[made].append(job.out)
 
     def of(self, path: str) -> list[str]:
-        """Artifacts of a path below the folder of logs; several where wildcards join alike."""
+        """What a path below the folder of logs stands for; several where wildcards join alike."""
         parts = path.split("/")
         kind, _, rule = parts[0].partition("_")
         if kind != "rule":
             return []
         wildcards = parts[1] if len(parts) > 2 else ""
-        return self._of_rule(rule).get(wildcards, [])
+        return self._by_rule[rule].get(wildcards, [])
 
     def of_command(self, job: str) -> list[str]:
-        """Artifacts that a job's command names; those of others' jobs cannot be read."""
+        """What a job's command says that it makes; that of others' jobs cannot be read."""
         try:
             text = _ask("scontrol", "write", "batch_script", job, "-").decode(errors="replace")
         except SlurmSilent:
             return []
-        return [out for out in targets(text) if out in self.known]
+        return [out for out in targets(text) if out in self.members]
 
     def folder(self, job: Job) -> str:
         """Folder of a job's SLURM logs, below the folder of logs."""
-        wildcards = _wildcards(job.stage, job.out)
+        wildcards = _wildcards(job)
         return f"rule_{job.stage}/{wildcards}" if wildcards else f"rule_{job.stage}"
 
-    def _of_rule(self, rule: str) -> dict[str, list[str]]:
-        if rule not in self._by_rule:
-            found: dict[str, list[str]] = defaultdict(list)
-            stage = ALSO.get(rule, rule)
-            for job in self.jobs:
-                if job.stage != stage or stage not in FOLDERS:
-                    continue
-                start = _wildcards(stage, job.out)
-                ends = [f"_{Path(name).stem}" for name in job.files] if rule in ALSO else [""]
-                for end in ends:
-                    found[start + end].append(job.out)
-            self._by_rule[rule] = found
-        return self._by_rule[rule]
 
-
-def _wildcards(stage: str, out: str) -> str:
+def _wildcards(job: Job) -> str:
     """Values of a rule's wildcards as the plugin joins them."""
-    return "_".join(_values(stage, out).values())
+    return "_".join(_values(job).values())
 
 
 def stage_log(job: Job) -> str:
     """A job's own log, below the results folder."""
-    return STAGE_LOGS[job.stage].format(**_values(job.stage, job.out))
+    return STAGE_LOGS[job.stage].format(**_values(job))
 
 
-def _values(stage: str, out: str) -> dict[str, str]:
-    match = _pattern(stage).fullmatch(out)
-    assert match is not None, f"{out} is no artifact of {stage}"
+def _values(job: Job) -> dict[str, str]:
+    match = _pattern(job.stage).fullmatch(made_by_rule(job))
+    assert match is not None, f"{job.out} is no artifact of {job.stage}"
     return match.groupdict()
 
 
@@ -514,7 +513,7 @@ def _pattern(stage: str) -> re.Pattern[str]:
 
 
 def targets(script: str) -> list[str]:
-    """Folders of the artifacts that a job's batch script makes.
+    """Folders of what a job's batch script makes.
 
     The plugin's command holds ``--target-jobs 'rule:wildcard=value,...'``, also for a group.
     """
@@ -528,7 +527,7 @@ def targets(script: str) -> list[str]:
                 break
             rule, _, wildcards = word.partition(":")
             values = dict(re.findall(r'(\w+)=("[^"]*"|[^,]*)', wildcards))
-            folder = FOLDERS.get(ALSO.get(rule, rule))
+            folder = FOLDERS.get(rule)
             if folder is not None:
                 named = {name: value.strip('"') for name, value in values.items()}
                 found.append(folder.format(**named))

@@ -100,7 +100,7 @@ class Site:
         if self.cluster.account is not None:
             found["slurm_account"] = self.cluster.account
         if self.alive:
-            found["slurm_extra"] = lambda wildcards: self._after(job(wildcards).out)
+            found["slurm_extra"] = lambda wildcards: self._after(job(wildcards))
         return found
 
     def _need(self, job: Find, key: str) -> Callable[[Mapping[str, str], int], int | str | None]:
@@ -115,9 +115,9 @@ class Site:
         need.__signature__ = inspect.signature(need)  # type: ignore[attr-defined]
         return need
 
-    def _after(self, out: str) -> str:
+    def _after(self, job: Job | Bundle) -> str:
         """Begin when the job of an earlier driver for the same artifact has ended."""
-        entry = self.alive.get(out)
+        entry = self.alive.get(job.members[0].out if isinstance(job, Bundle) else job.out)
         return f"--dependency=afterany:{entry.id}" if entry else ""
 
     # ---- for the driver
