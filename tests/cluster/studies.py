@@ -112,10 +112,10 @@ class Study:
     def copy(self, folder: Path, without: str) -> Study:
         """The finished study at another place, without one checkpoint and what came of it."""
         study = Study.of(self.file, folder)
-        shutil.copytree(self.results, study.results, dirs_exist_ok=True)
+        shutil.copytree(self.results, study.results)
         study.cluster = self.cluster
-        for path in study.results.glob(without):
-            shutil.rmtree(path)
+        for name in (without, "tables", "bundles", "predictions", "scores"):
+            shutil.rmtree(study.results / name)
         return study
 
     def checkpoints(self) -> dict[str, str]:
