@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -113,3 +114,128 @@ def test_a_training_is_stopped(
     with capsys.disabled():
         ended = attempts[0]["outcome"]
         print(f"\n{fault.__name__}: {ended}, at most {seconds:.1f} s of work unsaved")
+
+
+def test_a_training_outlives_its_time_limit_twice(
+    cluster: Cluster, untouched: Study, copy: Callable[[str], Study]
+) -> None:
+    """One job of one minute after the other, in the same place of the queue: status 75."""
+    study = copy(LONG)
+    study.on_slurm().succeeds()
+    same(study, untouched)
+    attempts = study.attempts(LONG)
+    assert len(attempts) >= 3
+    assert {attempt.get("outcome") for attempt in attempts[:-1]} == {"interrupted"}
+    assert len({attempt["SLURM_JOB_ID"] for attempt in attempts}) == 1
+
+
+def test_a_training_is_out_of_memory(
+    cluster: Cluster, untouched: Study, copy: Callable[[str], Study]
+) -> None:
+    """The next attempt has twice as much."""
+    study = copy(LARGE)
+    said = study.on_slurm().succeeds()
+    same(study, untouched)
+    first, *_, last = study.attempts(LARGE)
+    assert first["outcome"] == "killed"
+    assert "mem_mb=1000" in said
+    assert cluster.job(int(last["SLURM_JOB_ID"]))["MinMemoryNode"] == "2000M"
+
+
+def test_a_driver_is_killed_and_started_again(
+    cluster: Cluster, untouched: Study, copy: Callable[[str], Study]
+) -> None:
+    """The running job goes on; the second driver's job for it finds the work done."""
+    study = copy(SHORT)
+    first = study.on_slurm()
+    job = training(study, SHORT)
+    first.process.send_signal(signal.SIGKILL)
+    first.process.wait()
+    assert cluster.state(job) == "RUNNING"
+    said = study.on_slurm().succeeds()
+    same(study, untouched)
+    assert f"job {job} of an earlier driver goes on" in said
+    (attempt,) = study.attempts(SHORT)
+    assert attempt["SLURM_JOB_ID"] == str(job)
+
+
+def test_of_two_drivers_the_second_is_refused(
+    cluster: Cluster, untouched: Study, copy: Callable[[str], Study]
+) -> None:
+    study = copy(SHORT)
+    first = study.on_slurm()
+    training(study, SHORT)
+    second = study.on_slurm()
+    assert second.ends() == 1
+    assert "another snakemake is running this study" in second.said
+    assert f"process {first.process.pid} on " in second.said
+    first.succeeds()
+    same(study, untouched)
+    assert len(study.attempts(SHORT)) == 1
+
+
+def test_the_controller_and_the_accounting_are_away(
+    cluster: Cluster, untouched: Study, copy: Callable[[str], Study]
+) -> None:
+    """The controller is killed and comes back; slurmdbd is away for a minute, as jobs end."""
+    study = copy(SHORT)
+    driver = study.on_slurm()
+    training(study, SHORT)
+    cluster.restart_controller(signal.SIGKILL)
+    cluster.stop_accounting()
+    try:
+        time.sleep(60)
+    finally:
+        cluster.start_accounting()
+    driver.succeeds()
+    same(study, untouched)
+    assert len(study.attempts(SHORT)) == 1
+
+
+def test_the_disk_is_full_for_a_while(
+    cluster: Cluster, untouched: Study, copy: Callable[[str], Study]
+) -> None:
+    """What was saved stays whole; when there is room, the study is made to its end."""
+    disk = cluster.shared / "disk"
+    disk.mkdir(exist_ok=True)
+    size = sum(path.stat().st_size for path in untouched.results.rglob("*") if path.is_file())
+    subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={2 * size + (8 << 20)}", "none", str(disk)],
+        check=True,
+    )
+    try:
+        study = copy(SHORT, disk / "study")
+        driver = study.on_slurm()
+        training(study, SHORT)
+        subprocess.run(
+            ["dd", "if=/dev/zero", f"of={disk / 'filler'}", "bs=64k"],
+            capture_output=True,
+            check=False,
+        )
+        assert driver.ends() != 0
+        log = (study.results / "logs/finetune/tiny-xlmr/none/seed-1/toy_ner.log").read_text()
+        assert "0 MiB are free" in log + driver.said
+        assert study.broken() == []
+        (disk / "filler").unlink()
+        study.on_slurm().succeeds()
+        same(study, untouched)
+    finally:
+        wait_for(lambda: not jobs("RUNNING", "COMPLETING"), 60, "the end of the jobs")
+        subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+def test_a_study_on_two_nodes(
+    cluster: Cluster, untouched: Study, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """All of a study, from nothing: one GPU a job, both nodes, and nobody asks for the network."""
+    before = [cluster.strangers(node) for node in ("n1", "n2")]
+    study = Study.of(HERE / "faults.yaml", tmp_path)
+    request.addfinalizer(study.stop)
+    study.on_slurm().succeeds(900)
+    same(study, untouched)
+    records = [study.attempts(str(Path(name).parent))[-1] for name in study.checkpoints()]
+    assert {record["SLURMD_NODENAME"] for record in records} == {"n1", "n2"}
+    assert {record["gpus"] for record in records} == {1}
+    if not cluster.isolated():
+        pytest.skip("all else holds; nodes have no network of their own on this machine")
+    assert [cluster.strangers(node) for node in ("n1", "n2")] == before
