@@ -231,6 +231,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _stage(options: argparse.Namespace) -> None:
+    from xstilts.cluster.job import hear_sigterm
+
+    hear_sigterm()
     if options.minutes > 0:
         os.environ[DEADLINE] = str(time.time() + 60 * options.minutes)
     # Importing torch and transformers makes 400,000 objects and no garbage. Looking for it while

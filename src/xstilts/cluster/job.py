@@ -1,12 +1,16 @@
-"""A stage inside a SLURM job: when its time is up, and how it gets more."""
+"""A stage inside a SLURM job: when its time is up, how it gets more, how it hears of an end."""
 
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import threading
 import time
+from collections import defaultdict
 from datetime import datetime
+from pathlib import Path
 
 END = "SLURM_JOB_END_TIME"
 #: Seconds that SLURM is given to end a job it has just put back into the queue.
@@ -45,6 +49,51 @@ def ask_for_more_time() -> None:
             return
         print(f"job {number} goes on when SLURM starts it again", file=sys.stderr, flush=True)
     time.sleep(_PATIENCE)  # SLURM ends all of the job meanwhile
+
+
+def hand_on_sigterm() -> None:
+    """Hand SIGTERM on to the stage below this process, which is Snakemake inside a job.
+
+    SLURM sends it before a pre-emption, at a time limit and on `scancel`, but only to the task
+    itself; Snakemake takes it as a wish to submit nothing more and tells nobody (snakemake#3241).
+    Blocked here and in whatever is started from here, it ends nothing but who lets it through:
+    the stage, and not the shell around it.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    threading.Thread(target=_hand_on, daemon=True).start()
+
+
+def _hand_on() -> None:
+    while True:
+        signal.sigwait({signal.SIGTERM})
+        for process in descendants(os.getpid()):
+            try:
+                os.kill(process, signal.SIGTERM)
+            except OSError:  # it has just ended
+                continue
+
+
+def descendants(process: int) -> list[int]:
+    """Processes that a process has started, and those that these have."""
+    children: dict[int, list[int]] = defaultdict(list)
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            # The name, in brackets, may hold anything; then come the state and the parent.
+            parent = path.read_text(errors="replace").rpartition(")")[2].split()[1]
+        except (OSError, IndexError):
+            continue
+        children[int(parent)].append(int(path.parent.name))
+    found, waiting = list[int](), [process]
+    while waiting:
+        own = children[waiting.pop()]
+        found += own
+        waiting += own
+    return found
+
+
+def hear_sigterm() -> None:
+    """Let SIGTERM through, for a stage that Snakemake has started inside a job."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
 
 
 def _slurm(*command: str) -> str | None:

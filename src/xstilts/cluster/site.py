@@ -16,6 +16,7 @@ from typing import Any
 
 from xstilts.artifacts import kept
 from xstilts.cluster import driver, preflight
+from xstilts.cluster.job import hand_on_sigterm
 from xstilts.cluster.needs import check_needs, gpus_of, needs
 from xstilts.cluster.queue import Entry, SlurmSilent, alive, job_name
 from xstilts.cluster.settings import GPU_STAGES, Cluster, read_cluster
@@ -70,6 +71,8 @@ class Site:
             assert site.cluster is not None
             check_needs(session.plan, site.cluster)
             site.alive = site._alive()
+        else:
+            hand_on_sigterm()
         return site
 
     def _alive(self) -> dict[str, Entry]:
