@@ -153,7 +153,8 @@ def test_a_batch_smaller_than_the_budget_takes_less(repository: Path, shipped: C
     content["training"] = {"default": {"micro_batch_tokens": 10**7, "precision": "fp32"}}
     study = load_study(content, "xtreme.yaml")
     plan = make_plan(study, load_registry(), Lock(), "xtreme.yaml")
-    # batches of 32 rows of 384 sub-words are 12,288 at once, whatever the budget: 8.3 + 19.7 + 1.5 GiB
+    # batches of 32 rows of 384 sub-words are 12,288 at once, whatever the budget
+    # 8.3 + 19.7 + 1.5 GiB
     check_fit(plan, with_memory(shipped, a=40))
     with pytest.raises(InputError, match=r"found about [23]\d\.\d GiB"):
         check_fit(plan, with_memory(shipped, a=24))

@@ -145,8 +145,7 @@ def _at_once(job: Job, plan: Plan, entry: dict[str, Any]) -> int:
     if jobs[0]["format"] == "answer_retrieval":
         units = min(entry["negatives"] or entry["batch_size"], entry["batch_size"])
     whole = units * rows_of_unit(rows) * longest
-    budget: int = job.spec["settings"]["micro_batch_tokens"]
-    return min(whole, budget)
+    return int(min(whole, job.spec["settings"]["micro_batch_tokens"]))
 
 
 def rows_of_unit(row: DatasetRow) -> int:
