@@ -47,10 +47,13 @@ class Shipped(Strict):
 
     gpus: dict[str, Peak]
     utilisation: dict[Precision, float]
+    step: dict[Literal["layer", "parameter"], float]
     cpu_gflops: PositiveFloat
     stages: dict[str, StageCost]
     start: dict[Literal["gpu", "cpu"], float]
     words: dict[str, float]
+    usual: dict[str, float]
+    rows: dict[str, dict[str, float]]
     subwords: dict[Literal["word", "special"], float]
     pool: float
     bytes: dict[Literal["prepared", "token", "prediction"], dict[str, float]]
@@ -143,14 +146,14 @@ def write_calibration(results: Path, calibration: Calibration) -> None:
     draft.rename(results / CALIBRATION)
 
 
-def train_name(device: str, model: str, precision: str) -> str:
-    """What a training measures."""
-    return f"train/{device}/{model}/{precision}"
+def train_name(device: str, model: str, precision: str, task: str = "") -> str:
+    """What a training measures: on one task, or on any."""
+    return f"train/{device}/{model}/{precision}/{task}".rstrip("/")
 
 
-def predict_name(device: str, model: str) -> str:
-    """What a prediction measures."""
-    return f"predict/{device}/{model}"
+def predict_name(device: str, model: str, target: str = "") -> str:
+    """What a prediction measures: of one target, or of any."""
+    return f"predict/{device}/{model}/{target}".rstrip("/")
 
 
 @dataclass(frozen=True)
@@ -166,27 +169,40 @@ class Rates:
     calibration: Calibration = field(default_factory=Calibration)
 
     def training(
-        self, model: str, size: Size, precision: Precision, *, checkpointing: bool = False
-    ) -> tuple[float | None, Sure]:
-        """Sub-words a second of one GPU in training.
+        self, model: str, size: Size, settings: Mapping[str, Any], task: str = ""
+    ) -> tuple[tuple[float, float] | None, Sure]:
+        """Seconds of a sub-word and of an optimiser step, on one GPU in training.
 
-        Without a measured rate, operations decide: 6 for every sub-word and parameter of the
-        blocks, 8 with gradient checkpointing (Kaplan et al. 2020, arXiv 2001.08361, 2.1; the
-        embeddings are looked up, not multiplied).
+        A measured rate is that of the same task, else of the same model; it has the steps in it.
+        Without one, operations decide: 6 for every sub-word and parameter of the blocks, 8 with
+        gradient checkpointing (Kaplan et al. 2020, arXiv 2001.08361, 2.1; the embeddings are looked
+        up, not multiplied).
+
+        Args:
+            model: The model's name.
+            size: Its sizes.
+            settings: Hyper-parameters of the training.
+            task: Its task or tasks.
         """
-        found = self._measured(train_name(self.device, model, precision))
-        if found:
-            return found, "measured"
+        precision = settings["precision"]
+        for name in (task, ""):
+            if rate := self._measured(train_name(self.device, model, precision, name)):
+                return (1 / rate, 0.0), "measured"
         flops, sure = self._flops(precision)
-        return (flops / ((8 if checkpointing else 6) * size.blocks) if flops else None), sure
+        if flops is None:
+            return None, sure
+        operations = (8 if settings["gradient_checkpointing"] else 6) * size.blocks
+        step = shipped().step
+        beside = size.layers * step["layer"] + size.parameters * step["parameter"]
+        return (operations / flops, 0.0 if self.device == CPU else beside), sure
 
-    def prediction(self, model: str, size: Size) -> tuple[float | None, Sure]:
-        """Sub-words a second of a prediction, in 32-bit floats; 2 operations a parameter."""
-        found = self._measured(predict_name(self.device, model))
-        if found:
-            return found, "measured"
+    def prediction(self, model: str, size: Size, target: str = "") -> tuple[float | None, Sure]:
+        """Seconds of a sub-word in a prediction, in 32-bit floats: 2 operations a parameter."""
+        for name in (target, ""):
+            if rate := self._measured(predict_name(self.device, model, name)):
+                return 1 / rate, "measured"
         flops, sure = self._flops("fp32")
-        return (flops / (2 * size.blocks) if flops else None), sure
+        return (2 * size.blocks / flops if flops else None), sure
 
     def stage(self, stage: str, rows: float) -> tuple[float | None, Sure]:
         """Seconds of a job of a stage that uses no GPU."""

@@ -128,7 +128,7 @@ class Data:
         row = self.plan.registry.datasets[job.spec["dataset"]]
         raw = self.plan.jobs[job.spec["inputs"]["raw"]].spec
         made = raw.get("toyworld", {}).get("sizes")
-        known = made or row.known_rows(job.spec["language"])
+        known = made or row.known_rows(job.spec["language"]) or shipped().rows.get(row.name, {})
         counts: dict[str, tuple[float, Source]] = {
             split: (float(number), "known") for split, number in known.items()
         }
@@ -194,7 +194,7 @@ def _without_code(spec: Mapping[str, Any]) -> dict[str, Any]:
 def _estimate(row: DatasetRow, encoding: Mapping[str, Any], rows: float, source: Source) -> Counts:
     """Sizes of a split from its rows and the mean words of one."""
     known, longest = shipped(), int(encoding["max_length"])
-    words = known.words.get(row.name)
+    words = known.words.get(row.name, known.usual.get(row.format))
     if row.layout in ("bucc", "comparable"):
         rows, source = rows * known.pool, "assumed"
     length = float(longest)
