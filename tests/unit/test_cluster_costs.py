@@ -160,7 +160,10 @@ def test_jobs_that_are_shared() -> None:
     assert (base.serves, base.cells) == ((2, 3, 2), 12)
     lines = {(line.stage, line.model): line for line in lines_of(costs)}
     finetune = lines["finetune", "xlm-roberta-base"]
-    assert (finetune.jobs, finetune.unshared, finetune.steps) == (8, 12, 800)
+    assert (finetune.artifacts, finetune.jobs, finetune.unshared) == (8, 8, 12)
+    assert finetune.steps == 800
+    evaluate = lines["evaluate", "xlm-roberta-base"]
+    assert (evaluate.artifacts, evaluate.jobs) == (12, 4)  # one for all targets
 
 
 def test_seconds_of_a_training_by_hand() -> None:
@@ -210,6 +213,18 @@ def test_the_wall_time_lies_between_the_chain_and_the_sum() -> None:
     assert walls[0] >= costs.gpu_seconds
 
 
+def test_a_bundle_is_one_job_that_waits_for_all_of_its_members() -> None:
+    costs = costs_of(study_of(), NOWHERE, "a100", Calibration())
+    column = "xlm-roberta-base/qqp/seed-1"
+    task = costs.tasks[f"bundles/evaluate/{column}"]
+    members = [costs.by_job[f"predictions/{column}/{name}"] for name in ("xnli", "xquad", "mlqa")]
+    assert task.seconds == pytest.approx(sum(cost.seconds or 0 for cost in members))
+    assert task.gpus == 1
+    assert {f"checkpoints/{column}/{name}" for name in ("mnli", "squad")} <= set(task.after)
+    assert f"bundles/evaluate/{column}" in costs.tasks[f"bundles/score/{column}"].after
+    assert not any(name.startswith("predictions/") for name in costs.tasks)
+
+
 def test_states_of_as_many_trainings_as_run() -> None:
     costs = costs_of(study_of(), NOWHERE, "a100", Calibration())
     assert costs.disk(1)["states"] == 48 * 277_453_056
@@ -221,8 +236,8 @@ def test_everything_is_json() -> None:
     costs = costs_of(study_of(), NOWHERE, "a100", Calibration())
     content = json.loads(json.dumps(as_json(costs, (1, 4), 8)))
     assert set(content["wall_seconds"]) == {"1", "4"}
-    assert len(content["jobs"]) == len(costs.plan.jobs)
-    job = content["jobs"]["checkpoints/xlm-roberta-base/none/seed-1/squad"]
+    assert len(content["artifacts"]) == len(costs.plan.jobs)
+    job = content["artifacts"]["checkpoints/xlm-roberta-base/none/seed-1/squad"]
     assert job["serves"] == {"recipes": 1, "targets": 2, "seeds": 1, "scores": 2}
     assert (job["steps"], job["rate"]) == (100, "assumed")
 
@@ -355,13 +370,13 @@ def test_the_command_prints_and_stores_the_plan(
 ) -> None:
     assert main(["plan", "studies/paper.yaml", "--gpus", "8", "--json", "out.json"]) == 0
     text = capsys.readouterr().out
-    assert "jobs           3,427, of which 3,427 are to be made" in text
+    assert "artifacts      3,427, of which 3,427 are to be made, by 1,761 jobs" in text
     assert "on 8 GPUs" in text
     assert "assumed: operations at 30% / 60% of the published peak of a100" in text
     content = json.loads((root / "out.json").read_text())
     assert content["device"] == "a100"
     assert (
-        content["jobs"].keys()
+        content["artifacts"].keys()
         == Session.of_file(root / "studies" / "paper.yaml", root).plan.jobs.keys()
     )
     stored = json.loads((root / "results" / "paper" / "plan.json").read_text())

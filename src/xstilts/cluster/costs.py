@@ -17,6 +17,7 @@ from xstilts.cluster.sizes import Size, size_of
 from xstilts.cluster.work import Data, Work, work_of
 from xstilts.errors import InputError
 from xstilts.plan import CHECK, Job, Plan
+from xstilts.published import Published
 
 #: Stages that wait for the check of all data (rules with `checked` in `workflow/rules`).
 CHECKED = (*TRAININGS, "sweep", "evaluate", "score", "aggregate")
@@ -76,21 +77,25 @@ class Costs:
 
     @property
     def to_make(self) -> list[Cost]:
-        """Jobs whose artifacts are not there."""
+        """Costs of the artifacts that are not there."""
         return [cost for cost in self.by_job.values() if not cost.there]
 
     @property
     def unknown(self) -> list[Cost]:
-        """Jobs to make of which nobody knows how long they take; they are counted as nothing."""
+        """Those of which nobody knows how long they take; they are counted as nothing."""
         return [cost for cost in self.to_make if cost.seconds is None]
 
     @cached_property
     def tasks(self) -> dict[str, Task]:
-        """The jobs to make, for the scheduler."""
-        return {
-            cost.job.out: Task(cost.seconds or 0.0, cost.gpus, tuple(_before(cost.job)))
-            for cost in self.to_make
-        }
+        """The jobs to run, for the scheduler; a bundle is one, of its members that are missing."""
+        index, found = self.plan.bundle_of, dict[str, Task]()
+        for cost in self.to_make:
+            name, seconds = index.get(cost.job.out, cost.job.out), cost.seconds or 0.0
+            after = dict.fromkeys(index.get(other, other) for other in _before(cost.job))
+            if before := found.get(name):
+                seconds, after = seconds + before.seconds, dict.fromkeys([*before.after, *after])
+            found[name] = Task(seconds, cost.gpus, tuple(after))
+        return found
 
     @property
     def gpu_seconds(self) -> float:
@@ -161,10 +166,10 @@ def _there(plan: Plan, results: Path) -> dict[str, bool]:
     """Whether each artifact stays as it is: whole, as planned, and so are its inputs."""
     if not results.is_dir():
         return dict.fromkeys(plan.jobs, False)
-    found: dict[str, bool] = {}
+    published, found = Published(plan, results), dict[str, bool]()
     for out in order({job.out: Task(0, 0, tuple(job.inputs)) for job in plan.jobs.values()}):
         stays = all(found.get(name, True) for name in plan.jobs[out].inputs)
-        found[out] = stays and not plan.is_stale(out, results)
+        found[out] = stays and not published.is_stale(out)
     return found
 
 
@@ -273,12 +278,29 @@ def _weights(size: Size) -> float:
 
 @dataclass
 class Line:
-    """The costs of one stage and model."""
+    """The costs of one stage and model.
+
+    Attributes:
+        stage: The stage.
+        model: The model.
+        artifacts: Their number.
+        there: Those that are there.
+        jobs: Jobs that make the others.
+        unshared: So many artifacts there would be if every score had its own.
+        steps: Optimiser steps to be done, as those that follow.
+        tokens: Sub-words.
+        seconds: Seconds.
+        gpu_seconds: Seconds times GPUs.
+        size: Bytes to be written.
+        unknown: Artifacts of which nobody knows how long they take.
+        sure: How sure the times are.
+    """
 
     stage: str
     model: str | None
-    jobs: int = 0
+    artifacts: int = 0
     there: int = 0
+    jobs: int = 0
     unshared: int = 0
     steps: int = 0
     tokens: float = 0.0
@@ -290,22 +312,25 @@ class Line:
 
     @property
     def to_make(self) -> int:
-        """Jobs that are to be run."""
-        return self.jobs - self.there
+        """Artifacts that are to be made."""
+        return self.artifacts - self.there
 
 
 def lines_of(costs: Costs) -> list[Line]:
     """The costs by stage and model, in the order of the stages."""
     found: dict[tuple[str, str | None], Line] = {}
+    index, bundles = costs.plan.bundle_of, set[str]()
     for cost in costs.by_job.values():
         key = (cost.job.stage, cost.model)
         line = found.setdefault(key, Line(*key))
-        line.jobs += 1
+        line.artifacts += 1
         line.there += cost.there
-        # So many jobs there would be if every score had its own.
         line.unshared += max(cost.cells, 1)
         if cost.there:
             continue
+        bundle = index.get(cost.job.out)
+        line.jobs += bundle is None or bundle not in bundles
+        bundles.add(bundle or "")
         line.steps += cost.work.steps or 0
         line.tokens += cost.work.tokens + cost.work.forward
         line.seconds += cost.seconds or 0.0
@@ -333,12 +358,13 @@ def as_json(costs: Costs, gpus: Iterable[int], cpus: int) -> dict[str, Any]:
         "version": 1,
         "study": costs.plan.study.study,
         "device": costs.device,
+        "jobs_to_run": len(costs.tasks),
         "gpu_hours": costs.gpu_seconds / 3600,
         "critical_path": {"seconds": seconds, "jobs": chain},
         "wall_seconds": {str(number): costs.wall(number, cpus) for number in numbers},
         "disk_bytes": costs.disk(_at_once(costs.plan, max(numbers))),
         "stages": [vars(line) | {"to_make": line.to_make} for line in lines_of(costs)],
-        "jobs": {out: job_json(cost) for out, cost in costs.by_job.items()},
+        "artifacts": {out: job_json(cost) for out, cost in costs.by_job.items()},
     }
 
 

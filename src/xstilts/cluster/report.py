@@ -100,19 +100,20 @@ def table(costs: Costs, numbers: Iterable[int], cpus: int) -> str:
 def _stages(costs: Costs) -> list[str]:
     on_gpu = costs.device != CPU
     time = "GPU-hours" if on_gpu else "time"
-    head = ("stage", "model", "jobs", "there", "to make", "unshared", "steps", "M sub-words")
-    shape = "{:<16} {:<22} {:>6} {:>6} {:>8} {:>9} {:>10} {:>12} {:>10} {:>9}  {}"
-    lines = [shape.format(*head, time, "GB", "rate").rstrip()]
+    head = ("stage", "model", "artifacts", "there", "to make", "jobs", "unshared", "steps")
+    shape = "{:<16} {:<28} {:>9} {:>6} {:>8} {:>6} {:>9} {:>10} {:>12} {:>10} {:>9}  {}"
+    lines = [shape.format(*head, "M sub-words", time, "GB", "rate").rstrip()]
     for line in lines_of(costs):
         shared = line.stage in GPU_STAGES
         lines.append(
             shape.format(
                 line.stage,
                 line.model or "",
-                f"{line.jobs:,}",
+                f"{line.artifacts:,}",
                 f"{line.there:,}",
                 f"{line.to_make:,}",
-                f"{line.unshared:,}" if shared and line.unshared > line.jobs else "",
+                f"{line.jobs:,}",
+                f"{line.unshared:,}" if shared and line.unshared > line.artifacts else "",
                 f"{line.steps:,}" if line.steps else "",
                 f"{line.tokens / 1e6:,.1f}" if line.tokens else "",
                 _time(line, on_gpu=on_gpu),
@@ -135,7 +136,8 @@ def _totals(costs: Costs, sizes: list[int], cpus: int) -> list[str]:
     most = max(1, max(sizes, default=1) // costs.plan.study.processes)
     disk = {name: f"{size / 1e9:,.1f} GB" for name, size in costs.disk(most).items()}
     lines = [
-        f"jobs           {len(costs.by_job):,}, of which {made:,} are to be made",
+        f"artifacts      {len(costs.by_job):,}, of which {made:,} are to be made, by "
+        f"{len(costs.tasks):,} jobs",
         f"disk           {disk['to make']} to be written, {disk['there']} there; states of "
         f"{most} trainings at once, while they run: {disk['states']}",
     ]
@@ -162,7 +164,7 @@ def _chain(names: list[str]) -> str:
 
 def _sure(costs: Costs) -> list[str]:
     """How sure the figures are, in words."""
-    lines = ["unshared: as many jobs there would be if every score had its own"]
+    lines = ["unshared: as many artifacts there would be if every score had its own"]
     sures = {cost.sure for cost in costs.to_make}
     if "measured" in sures:
         lines.append("measured: by finished jobs of this results folder (calibration.json)")
@@ -180,8 +182,8 @@ def _sure(costs: Costs) -> list[str]:
     if costs.unknown:
         stages = ", ".join(dict.fromkeys(cost.job.stage for cost in costs.unknown))
         lines.append(
-            f"unknown: nobody knows how long {len(costs.unknown)} jobs take ({stages}); they are "
-            "counted as nothing"
+            f"unknown: nobody knows how long {len(costs.unknown)} artifacts take ({stages}); they "
+            "are counted as nothing"
         )
     counts = [cost.work.source for cost in costs.to_make if cost.work.steps]
     if counts:
