@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from xstilts.cluster import status
+from xstilts.cluster import command, status
 from xstilts.errors import InputError
 from xstilts.runtime import EXIT_MORE_TIME, runtime
 
@@ -182,6 +182,7 @@ def _parser() -> argparse.ArgumentParser:
         help="resolve everything again and say what has changed at the sources",
     )
     lock.set_defaults(run=_lock)
+    command.add_parser(commands)
     submit = commands.add_parser(
         "submit", help="write a run's predictions as XTREME's file tree, with the labels"
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from xstilts.cluster.memory import check_fit
 from xstilts.cluster.settings import GPU_STAGES, RESUMED, Cluster, Partition, Row
 from xstilts.cluster.sizes import parameters_of
 from xstilts.errors import InputError
@@ -121,13 +122,14 @@ def _named(kind: str | None) -> str:
 
 
 def check_needs(plan: Plan, cluster: Cluster) -> None:
-    """Check that some partition can run every job.
+    """Check that some partition can run every job, and that its model fits into the GPU.
 
     Raises:
         InputError: On the first that none can, with the key to change.
     """
     for job in _one_of_each(plan.jobs.values()):
         needs(job, plan, cluster)
+    check_fit(plan, cluster)
 
 
 def _one_of_each(jobs: Iterable[Job]) -> list[Job]:

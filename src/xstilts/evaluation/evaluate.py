@@ -6,6 +6,7 @@ import importlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -36,17 +37,19 @@ def run(spec: Mapping[str, Any], out: Path) -> None:
     """
     progress = Progress("evaluate", out.as_posix(), len(spec["languages"]))
     predictor: _Predictor | None = None
-    kept, predicted = _Kept(spec, out), 0
+    kept, predicted, seconds = _Kept(spec, out), 0, 0.0
     with publishing(out, spec) as draft:
         for index, language in enumerate(spec["languages"]):
             path = draft.folder / f"{language}.jsonl"
             if not kept.restore(index, path):
                 predictor = predictor or _Predictor(spec)
+                start = time.monotonic()
                 _write(path, predictor.predict(index))
+                seconds += time.monotonic() - start
                 kept.keep(index, path)
                 predicted += 1
             progress.step(index + 1, language)
-        draft.record.add(predicted=predicted)
+        draft.record.add(predicted=predicted, seconds=round(seconds, 2))
         kept.forget_others()
     progress.done(f"{predicted} of {len(spec['languages'])} languages predicted")
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,6 +42,7 @@ def run(spec: Mapping[str, Any], out: Path) -> None:
     folder = Path(spec["inputs"]["checkpoint"])
     model = Model(load_backbone(folder, language_model=False), {}).to(device).eval()
     rows: list[Row] = []
+    start = time.monotonic()
     with publishing(out, spec) as draft:
         for index, language in enumerate(spec["languages"]):
             rows += [{"language": language, **row} for row in _language(model, spec, index, device)]
@@ -48,6 +50,7 @@ def run(spec: Mapping[str, Any], out: Path) -> None:
         means = [
             fmean(row["f1"] for row in rows if row["layer"] == layer) for layer in all_layers(model)
         ]
+        draft.record.add(seconds=round(time.monotonic() - start, 2))
         best = int(np.argmax(means))
         content = {"target": spec["target"], "layer": best, "rows": rows}
         text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"

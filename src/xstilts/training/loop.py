@@ -72,6 +72,9 @@ class Counters:
     best_score: float = float("-inf")
     waited: int = 0
     tokens: int = 0
+    #: Seconds of steps and of looks at dev, for the record.
+    seconds: float = 0.0
+    dev_seconds: float = 0.0
     history: list[dict[str, Any]] = field(default_factory=list)
     watches: list[dict[str, Any]] = field(default_factory=list)
     findings: list[dict[str, Any]] = field(default_factory=list)
@@ -156,11 +159,15 @@ class _Loop:
     def _steps(self) -> None:
         counters = self.counters
         while not self._finished():
+            start = time.monotonic()
             loss, found = self._step(int(self.order[counters.step]))
+            stepped = time.monotonic()
             counters.step += 1
             last = counters.step == len(self.order)
             if counters.step % self.settings.evaluate_every == 0 or last:
                 found += self._evaluate(loss)
+            counters.seconds += stepped - start
+            counters.dev_seconds += time.monotonic() - stepped
             self._judge(found)
             if self.team.first:
                 self.progress.step(counters.step, f"loss {loss:.3f}")

@@ -377,6 +377,8 @@ def _publish(
             steps=counters.step,
             best_step=counters.best_step,
             tokens=counters.tokens,
+            seconds=round(counters.seconds, 2),
+            dev_seconds=round(counters.dev_seconds, 2),
             processes=team.size,
         )
     state.remove()
