@@ -60,6 +60,15 @@ def run(options: argparse.Namespace) -> None:
         out.write_text(text, encoding="utf-8")
 
 
+def remember(session: Session, cluster: Cluster) -> None:
+    """Store what a driver is about to do, so that its end can be compared with it."""
+    device, _, _ = _device(cluster, None)
+    calibration = _calibration(session, update=False)
+    costs = costs_of(session.plan, session.results, device, calibration)
+    if costs.to_make:
+        write_plan(costs, session.results, now())
+
+
 def _cluster(named: Path | None, root: Path, gpus: int | None) -> Cluster | None:
     """The cluster; none where the study is to run on a machine without GPUs."""
     path = named or root / CLUSTER

@@ -146,6 +146,8 @@ class Site:
             self._begin_cluster(workflow, self.cluster)
 
     def _begin_cluster(self, workflow: Any, cluster: Cluster) -> None:
+        from xstilts.cluster.report import remember
+
         plan = self.session.plan
         gpus = any(gpus_of(job, plan, cluster) for job in plan.jobs.values())
         preflight.tell(preflight.check_cluster(cluster, str(self.file), gpus))
@@ -155,10 +157,15 @@ class Site:
         if hasattr(settings, "partition_config"):
             settings.partition_config = settings.partition_config or self.file
             settings.jobname_prefix = settings.jobname_prefix or job_name(self.session.study.study)
+        remember(self.session, cluster)
 
     def end(self) -> None:
-        """End a run that made everything."""
+        """End a run that made everything; say what it was planned to take, and what it took."""
         kept.forget(self.session.results / runtime().state)
+        if self.cluster is not None:
+            from xstilts.cluster.spent import spent_of, spent_table
+
+            print(f"\n{spent_table(spent_of(self.session.results))}")
 
 
 def _named(settings: Any) -> str | None:
