@@ -367,7 +367,8 @@ class Study(Strict):
         evaluation: Prediction and scoring.
         toyworld: Sizes of synthetic data.
         log_seconds: Seconds between two progress lines of a job.
-        save_seconds: Seconds between two saved states of a training.
+        save_seconds: Seconds between two saved states of a training; default: two minutes, or a
+            fiftieth of the training where that is longer.
         on_collapse: What becomes of a training that learns nothing, after its `restarts`: `fail`
             stops it with the evidence, `report` goes on and writes the evidence down.
         processes: Processes of one training, with a GPU each; they decide no more than the order
@@ -394,7 +395,7 @@ class Study(Strict):
     evaluation: Evaluation = Evaluation()
     toyworld: ToyWorld = ToyWorld()
     log_seconds: Annotated[float, Field(gt=0)] = 15.0
-    save_seconds: Annotated[float, Field(gt=0)] = 600.0
+    save_seconds: Annotated[float, Field(gt=0)] | None = None
     on_collapse: Literal["fail", "report"] = "fail"
     processes: Positive = 1
 

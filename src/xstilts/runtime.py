@@ -24,7 +24,8 @@ class Runtime(BaseModel):
         threads: Threads of torch in evaluation; 0 = one. Those of a training decide bytes and stand
             in its settings.
         log_seconds: Seconds between two progress lines.
-        save_seconds: Seconds between two saved states of a training.
+        save_seconds: Seconds between two saved states of a training; None for two minutes, or a
+            fiftieth of the training where that is longer.
         on_collapse: What becomes of a training that learns nothing and may not begin again: `fail`
             stops it, `report` goes on and says so.
         processes: Processes of one training, one GPU each.
@@ -38,7 +39,7 @@ class Runtime(BaseModel):
     eval_batch_tokens: int = 16384
     threads: int = 0
     log_seconds: float = 15.0
-    save_seconds: float = 600.0
+    save_seconds: float | None = None
     on_collapse: Literal["fail", "report"] = "fail"
     processes: int = 1
     state: Path = Path("state")

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -79,27 +79,25 @@ class Study:
         file.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
         return cls(file, folder / content["study"])
 
-    def _start(self, *arguments: str) -> Driver:
+    def _start(self, *arguments: str, environment: Mapping[str, str]) -> Driver:
         names = ("XSTILTS_", "SNAKEMAKE_", "HF_", "PYTEST_", "SLURM_")
-        environment = {key: value for key, value in os.environ.items() if not key.startswith(names)}
-        environment |= {"OMP_NUM_THREADS": "1"}
-        environment["PATH"] = os.pathsep.join(
-            [str(Path(sys.executable).parent), environment["PATH"]]
-        )
+        own = {key: value for key, value in os.environ.items() if not key.startswith(names)}
+        own |= {"OMP_NUM_THREADS": "1", **environment}
+        own["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), own["PATH"]])
         log = self.file.with_name(f"driver-{len(self.drivers)}.log")
         command = [sys.executable, "-m", "snakemake", *arguments, "--configfile", str(self.file)]
         with log.open("w", encoding="utf-8") as file:
             process = subprocess.Popen(
-                command, cwd=REPOSITORY, env=environment, stdout=file, stderr=file, text=True
+                command, cwd=REPOSITORY, env=own, stdout=file, stderr=file, text=True
             )
         self.drivers.append(Driver(process, log))
         return self.drivers[-1]
 
     def here(self, *arguments: str) -> Driver:
         """Run it on this machine, without SLURM."""
-        return self._start(*arguments, "--cores", "2", "--scheduler", "greedy")
+        return self._start(*arguments, "--cores", "2", "--scheduler", "greedy", environment={})
 
-    def on_slurm(self, *arguments: str) -> Driver:
+    def on_slurm(self, *arguments: str, environment: Mapping[str, str] | None = None) -> Driver:
         """Run it through the profile for SLURM."""
         quick = [word for pair in QUICK.items() for word in pair]
         return self._start(
@@ -107,6 +105,7 @@ class Study:
             *("--workflow-profile", "workflow/profiles/slurm"),
             *("--default-resources", f"cluster_file={self.cluster}"),
             *quick,
+            environment=environment or {},
         )
 
     def copy(self, folder: Path, without: str) -> Study:

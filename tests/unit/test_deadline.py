@@ -4,8 +4,9 @@ import time
 
 import pytest
 
+from xstilts.runtime import Runtime
 from xstilts.training import deadline as module
-from xstilts.training.deadline import SPARE, Deadline
+from xstilts.training.deadline import SPARE, Deadline, between_saves
 
 
 @pytest.fixture(autouse=True)
@@ -58,3 +59,13 @@ def test_little_is_kept_free_where_there_is_little(clock, monkeypatch):
 def test_an_empty_variable_is_none(monkeypatch):
     monkeypatch.setenv(module.VARIABLES[1], "")
     assert not Deadline(0).due()
+
+
+def test_a_kill_costs_two_minutes_or_a_fiftieth(monkeypatch):
+    settings = Runtime()
+    monkeypatch.setattr(module, "runtime", lambda: settings)
+    assert between_saves(10.0, 100, 1000) == 120  # of 100 s
+    assert between_saves(3600.0, 100, 1000) == 720  # of ten hours
+    assert between_saves(0.0, 0, 1000) == 120
+    settings = Runtime(save_seconds=5)
+    assert between_saves(3600.0, 100, 1000) == 5

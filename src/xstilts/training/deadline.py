@@ -1,17 +1,35 @@
-"""When a job's time is up: a training saves its state in time and ends with status 75."""
+"""When a training saves its state: now and then, and before its job's time is up (status 75)."""
 
 from __future__ import annotations
 
 import os
 import time
 
+from xstilts.runtime import runtime
+
 #: Unix time at which this process has to be gone: from `xstilts stage --minutes`, and SLURM's own
 #: variable for a job's time limit (SLURM >= 22.05).
 VARIABLES = ("XSTILTS_DEADLINE", "SLURM_JOB_END_TIME")
 #: Seconds kept free for what nobody measured, but no more than a tenth of the time there is.
 SPARE = 30.0
+#: What a kill may cost where the study says nothing else: seconds, and a share of the training.
+LOSS_SECONDS, LOSS_SHARE = 120.0, 0.02
 #: Bytes per second that a file system is trusted with before a save has been measured.
 _SLOW = 1e8
+
+
+def between_saves(seconds: float, step: int, steps: int) -> float:
+    """Seconds between two saved states: what is lost when a process is killed.
+
+    Args:
+        seconds: What the steps so far have taken, earlier attempts included.
+        step: Steps so far.
+        steps: Steps of the training.
+    """
+    chosen = runtime().save_seconds
+    if chosen is not None:
+        return chosen
+    return max(LOSS_SECONDS, LOSS_SHARE * seconds / max(step, 1) * steps)
 
 
 class Deadline:

@@ -18,10 +18,9 @@ from xstilts.data.token_store import Arrays, TokenStore
 from xstilts.errors import InputError
 from xstilts.formats.head import Batch, TrainedFormat
 from xstilts.progress import Progress
-from xstilts.runtime import runtime
 from xstilts.training.batches import LanguageBatches, ShuffledBatches, micro_batches
 from xstilts.training.collapse import GRACE, Answers, Collapsed, Guard
-from xstilts.training.deadline import Deadline
+from xstilts.training.deadline import Deadline, between_saves
 from xstilts.training.model import Model
 from xstilts.training.settings import Training
 from xstilts.training.state import State
@@ -182,7 +181,9 @@ class _Loop:
     def _asked(self) -> tuple[bool, bool]:
         """Whether to save and whether to stop; all processes of a team are of one mind."""
         stop = self.deadline.due() or self.stop
-        save = time.monotonic() - self.saved > runtime().save_seconds
+        counters, steps = self.counters, len(self.order)
+        often = between_saves(counters.seconds + counters.dev_seconds, counters.step, steps)
+        save = time.monotonic() - self.saved > often
         saves, stops = self.team.sums(save, stop)
         return saves > 0, stops > 0
 
