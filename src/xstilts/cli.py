@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from xstilts.cluster import command, status
+from xstilts.cluster import command, prune, status
 from xstilts.errors import InputError
 from xstilts.runtime import EXIT_MORE_TIME, runtime
 
@@ -217,6 +217,7 @@ def _parser() -> argparse.ArgumentParser:
     summary.add_argument("tables", type=Path, help="the folder results/STUDY/tables")
     summary.set_defaults(run=_summary)
     status.add_parser(commands)
+    prune.add_parser(commands)
     stage = commands.add_parser("stage", help="make one artifact; run by Snakemake")
     stage.add_argument("stage", choices=STAGES, metavar="STAGE", help=", ".join(STAGES))
     stage.add_argument("--out", required=True, type=Path, help="the artifact's folder")
