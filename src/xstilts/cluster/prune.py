@@ -100,8 +100,9 @@ class Report:
                 lines += map(self._line, found[:_SHOWN])
                 if len(found) > _SHOWN:
                     lines.append(f"            and {len(found) - _SHOWN} more: see --json")
-        freed = sum(item.bytes for item in self.items if item.path in self.removed)
-        lines += ["", f"{shown(freed):>10}  removed ({len(self.removed)})"]
+        if self.removed:
+            freed = sum(item.bytes for item in self.items if item.path in self.removed)
+            lines += ["", f"{shown(freed):>10}  removed ({len(self.removed)})"]
         lines += (f"            {path}: {problem}" for path, problem in self.failed.items())
         return "\n".join(lines)
 
