@@ -358,6 +358,22 @@ def test_a_folder_that_became_a_link_meanwhile(
     assert (tmp_path / "outside/toy-xlmr/toy_qa/seed-1/intermediate/manifest.json").exists()
 
 
+def test_what_was_made_anew_meanwhile_stays(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a job of a cluster, whose driver is gone."""
+    survey, study = module.survey, session(**LESS)
+
+    def publish(look: Any) -> Any:
+        found = survey(look)
+        with publishing(Path("tables"), study.plan.jobs["tables"].spec):
+            pass
+        return found
+
+    monkeypatch.setattr(module, "survey", publish)
+    report = prune([study], results, delete=True, outdated=True)
+    assert report.removed & OUTDATED == {"data/check"}
+    assert (results / "tables/manifest.json").exists()
+
+
 def test_a_results_folder_may_be_a_link_itself(results: Path, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(results)
     report = prune([session(**LESS)], tmp_path / "link", delete=True)
