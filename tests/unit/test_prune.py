@@ -15,11 +15,13 @@ import yaml
 
 from tiny import settings_of_process
 from xstilts import cli
+from xstilts.artifacts.kept import keep, restore
 from xstilts.artifacts.manifest import read_manifest
 from xstilts.artifacts.publish import host_name, publishing
 from xstilts.artifacts.spec import spec_sha256
 from xstilts.cluster import prune as module
-from xstilts.cluster.inventory import DRIVER, Verdict
+from xstilts.cluster.driver import FILE as DRIVER
+from xstilts.cluster.inventory import Verdict
 from xstilts.cluster.prune import Report, clean_finished, prune
 from xstilts.data.translate import _cache_folder
 from xstilts.errors import InputError
@@ -162,24 +164,35 @@ def test_states(results: Path) -> None:
 
 
 @pytest.mark.parametrize("lost", ["manifest.json", "model.safetensors"])
-def test_links_of_what_was_published_stay_until_the_artifact_does(results: Path, lost: str) -> None:
+def test_second_names_stay_until_the_artifact_is_safe(results: Path, lost: str) -> None:
     """They are free, and weigh nothing, only beside a whole artifact and without a driver."""
-    state, weights = state_of(results, WEIGHTS), results / WEIGHTS / "model.safetensors"
-    write(weights, 5000)
-    with publishing(Path(WEIGHTS), session().plan.jobs[WEIGHTS].spec) as draft:
-        os.link(weights, draft.folder / "model.safetensors")
-    (state / "published").mkdir()
-    os.link(weights, state / "published" / "model.safetensors")
-    (row,) = (item for item in prune([session()], results).items if item.kind == "state")
-    assert (row.verdict, row.bytes) == ("unneeded", 1000)
+    keep(Path(WEIGHTS), Path("state"))
+    kept = f"state/kept/{WEIGHTS}"
+    (row,) = (item for item in prune([session()], results).items if item.kind == "kept")
+    assert (row.path, row.verdict, row.bytes) == (kept, "unneeded", 0)
 
-    (results / DRIVER).touch()
-    with (results / DRIVER).open() as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        assert "state" not in {item.kind for item in prune([session()], results).of("unneeded")}
+    stop = _driver(results)
+    assert kept in paths(prune([session()], results), "needed")
+    stop()
+    mark = mark_incomplete(results, f"{WEIGHTS}/manifest.json")
+    assert kept in paths(prune([session()], results), "needed")
+    mark.unlink()
     (results / WEIGHTS / lost).unlink()
-    prune([session()], results, delete=True)
-    assert (state / "published" / "model.safetensors").stat().st_size == 5000
+    assert prune([session()], results, delete=True).removed == set()
+    assert restore(Path(WEIGHTS), session().plan.jobs[WEIGHTS].spec, Path("state"))
+    assert prune([session()], results, delete=True).removed == {kept}
+    assert not (results / "state").exists() or tree(results / "state") == set()
+
+
+def test_second_names_of_what_is_not_planned_go(results: Path) -> None:
+    keep(Path(DROPPED), Path("state"))
+    (results / "state/kept/torn").mkdir()
+    write(results / "state/kept" / f".torn.{dead_process()}.tmp" / "file")
+    report = prune([session(**LESS)], results)
+    weight = sum(path.stat().st_size for path in (results / DROPPED).iterdir())
+    # Two names of the same files: removing both frees them once.
+    assert sum(item.bytes for item in report.items if item.path.endswith(DROPPED)) == weight
+    assert f"state/kept/{DROPPED}" in prune([session(**LESS)], results, delete=True).removed
 
 
 def mark_incomplete(results: Path, output: str) -> Path:

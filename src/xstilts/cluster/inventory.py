@@ -18,32 +18,32 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from xstilts.artifacts.kept import FOLDER as KEPT
 from xstilts.artifacts.manifest import MANIFEST, Manifest, read_manifest
 from xstilts.artifacts.publish import host_name, is_alive
 from xstilts.artifacts.record import PROVENANCE
 from xstilts.artifacts.spec import canonical, sha256_text, spec_sha256
+from xstilts.cluster.driver import FILE as DRIVER
+from xstilts.cluster.driver import living
 from xstilts.errors import InputError
 
 if TYPE_CHECKING:
     from xstilts.plan import Plan
 
-#: The driver holds a lock on this file of the results folder while it lives.
-DRIVER = "driver.json"
 STATE, LOGS, TRANSLATIONS, SNAKEMAKE = "state", "logs", "translations", ".snakemake"
 TRAININGS = ("pretrain", "intermediate", "finetune")
 #: Without a change for so long, what another machine was writing is abandoned (seconds).
 ABANDONED = 86_400.0
 
-#: Drafts of `publishing`, and what `prune` has renamed before it removes it.
-_DRAFT = re.compile(r"\..+\.(?P<host>[^.]+)\.(?P<pid>\d+)\.(?:tmp|old)")
+#: Drafts of `publishing` and `keep`, and what `prune` has renamed before it removes it.
+_DRAFT = re.compile(r"\..+?(?:\.(?P<host>[^.]+))?\.(?P<pid>\d+)\.(?:tmp|old|kept)")
 _SPEC = re.compile(r"[0-9a-f]{16}")
 _CACHE = re.compile(r"[0-9a-f]{32}")
-_KEPT = re.compile(r"[^/]+-[0-9a-f]{32}\.(?:jsonl|sha256)")
-_KEPT_DRAFT = re.compile(r"\.[^/]+-[0-9a-f]{32}\.\d+\.tmp")
-#: Scratch files of a running sweep over hidden states.
-_SWEEP = re.compile(r"sweep-\w+")
+_PREDICTIONS = re.compile(r"[^/]+-[0-9a-f]{32}\.(?:jsonl|sha256)")
+#: Scratch files of a running sweep over hidden states, and of the checks at a driver's start.
+_SCRATCH = re.compile(r"sweep-\w+|\.xstilts-(?:room|speed)-\w+")
 
-Kind = Literal["artifact", "state", "predictions", "translations", "draft", "log", "other"]
+Kind = Literal["artifact", "state", "kept", "predictions", "translations", "draft", "log", "other"]
 #: needed: by a given study; unneeded: by none; outdated: planned with another spec, so that the
 #: next run overwrites it; held: a process has it; strange: not ours, or not only.
 Verdict = Literal["needed", "unneeded", "outdated", "held", "strange"]
@@ -163,9 +163,11 @@ def drives(results: Path) -> bool:
     Without a `driver.json`, Snakemake's own locks say so; beside one, they are left from a driver
     that was killed.
     """
-    driver = results / DRIVER
-    if driver.exists():
-        return is_held(driver)
+    return living(results) is not None if (results / DRIVER).exists() else snakemake_locks(results)
+
+
+def snakemake_locks(results: Path) -> bool:
+    """Whether Snakemake holds its results folder to be in use, or was killed while it was."""
     return any((results / SNAKEMAKE / "locks").glob("*.lock"))
 
 
@@ -277,6 +279,8 @@ class Look:
             return self._artifact(path)
         if item.kind == "state":
             return self._state(path.parent, path)
+        if item.kind == "kept":
+            return self._kept(path)
         if item.kind == "draft":
             return self._draft(path)
         return replace(item, bytes=0)
@@ -296,10 +300,10 @@ class Look:
                 continue
             if path.is_symlink():
                 found.append(self._item(path, "other", "strange", "a link; it is not followed"))
+            elif _SCRATCH.fullmatch(path.name) or (path.is_dir() and _DRAFT.fullmatch(path.name)):
+                found.append(self._draft(path))
             elif not path.is_dir():
                 found.append(self._item(path, "other", "strange", "no file of an artifact"))
-            elif _DRAFT.fullmatch(path.name):
-                found.append(self._draft(path))
             elif name in self.wanted.specs or (path / MANIFEST).is_file():
                 found.append(self._artifact(path))
             else:
@@ -352,15 +356,17 @@ class Look:
         entries = _entries(folder)
         if _is_home(folder, entries):
             return [self._state(folder, path) for path in entries if path.name != "lock"]
-        if any(_KEPT.fullmatch(path.name) for path in entries):
-            return self._kept(folder, entries)
+        if any(_PREDICTIONS.fullmatch(path.name) for path in entries):
+            return self._predictions(folder, entries)
         found: list[Item] = []
         for path in entries:
             if path.is_symlink() or not path.is_dir():
                 found.append(self._item(path, "other", "strange", "no state of ours"))
             elif folder == self.results / STATE and path.name == TRANSLATIONS:
                 found.extend(map(self._cache, _entries(path)))
-            elif _DRAFT.fullmatch(path.name) or _SWEEP.fullmatch(path.name):
+            elif folder == self.results / STATE and path.name == KEPT:
+                found.extend(self._all_kept(path))
+            elif _DRAFT.fullmatch(path.name) or _SCRATCH.fullmatch(path.name):
                 found.append(self._draft(path))
             else:
                 found.extend(self._together(path, self.states(path)))
@@ -388,15 +394,41 @@ class Look:
             return self._item(path, "state", "held", "a process has it")
         return self._item(path, "state", "unneeded", reason)
 
-    def _is_free(self, out: str, name: str) -> bool:
-        """Whether nobody comes back to a state: its artifact is there, and there to stay."""
+    def _is_free(self, out: str, spec: str) -> bool:
+        """Whether an artifact of a spec (the beginning of its sha256) is there, and to stay."""
         may_stay = not self.driven and out not in self.doubtful
-        return may_stay and (finished(self.results / out) or "")[:16] == name
+        return may_stay and (finished(self.results / out) or " ").startswith(spec)
 
-    def _kept(self, folder: Path, entries: list[Path]) -> list[Item]:
+    def _all_kept(self, folder: Path) -> list[Item]:
+        """Second names of what was published; a folder with a manifest stands for an artifact."""
+        found: list[Item] = []
+        for path in _entries(folder):
+            if path.is_symlink() or not path.is_dir():
+                found.append(self._item(path, "other", "strange", "no state of ours"))
+            elif _DRAFT.fullmatch(path.name):
+                found.append(self._draft(path))
+            elif (path / MANIFEST).is_file():
+                found.append(self._kept(path))
+            else:
+                found.extend(self._all_kept(path))
+        return found
+
+    def _kept(self, path: Path) -> Item:
+        """Second names are needed until nothing can happen to the artifact any more."""
+        out, made = path.relative_to(self.results / STATE / KEPT).as_posix(), finished(path)
+        planned = self.wanted.specs.get(out)
+        if planned is None:
+            return self._item(path, "kept", "unneeded", "no given study plans its artifact")
+        if made is None or (planned and made not in planned):
+            return self._item(path, "kept", "unneeded", "of another spec, or not whole")
+        if self._is_free(out, made):
+            return self._item(path, "kept", "unneeded", "its artifact is whole")
+        return self._item(path, "kept", "needed")
+
+    def _predictions(self, folder: Path, entries: list[Path]) -> list[Item]:
         """Predictions that a later evaluation uses again."""
-        drafts = [path for path in entries if _KEPT_DRAFT.fullmatch(path.name)]
-        files = [path for path in entries if _KEPT.fullmatch(path.name)]
+        drafts = [path for path in entries if _DRAFT.fullmatch(path.name)]
+        files = [path for path in entries if _PREDICTIONS.fullmatch(path.name)]
         if strangers := set(entries) - {*drafts, *files}:
             reason = f"holds {min(strangers).name}, not ours"
             return [self._item(folder, "predictions", "strange", reason)]

@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from xstilts.artifacts.publish import host_name
 from xstilts.artifacts.spec import sha256_text
+from xstilts.cluster.driver import hold, release
 from xstilts.cluster.inventory import (
-    DRIVER,
-    SNAKEMAKE,
     STATE,
     TRAININGS,
     Item,
@@ -25,6 +24,7 @@ from xstilts.cluster.inventory import (
     drives,
     finished,
     locked,
+    snakemake_locks,
     survey,
     unfinished_outputs,
 )
@@ -151,11 +151,11 @@ def prune(
 
 
 def clean_finished(plan: Plan, results: Path) -> list[str]:
-    """Remove the states of finished trainings; for a driver's start and end.
+    """Remove the states of finished trainings; for a driver's start.
 
     A training removes its states itself once it has published; one that was killed in between
-    leaves them, and so does whoever keeps links of what was published beside them. What Snakemake
-    holds to be incomplete is left alone: it would delete the artifact and ask for it again.
+    leaves them. What Snakemake holds to be incomplete is left alone: it would delete the artifact
+    and ask for it again.
 
     Args:
         plan: The study's jobs.
@@ -178,19 +178,18 @@ def clean_finished(plan: Plan, results: Path) -> list[str]:
 
 @contextmanager
 def _alone(results: Path) -> Iterator[None]:
-    """No driver runs, and none begins meanwhile: it could not have its lock."""
-    if drives(results):
-        there = DRIVER if (results / DRIVER).exists() else f"{SNAKEMAKE}/locks"
+    """No driver runs, and none begins meanwhile: it would have to wait like a second one."""
+    # Where there are no locks to hold, Snakemake's own say what is known.
+    if drives(results) or (not hold(results) and snakemake_locks(results)):
         raise InputError(
-            str(results / there),
+            str(results),
             "a driver runs in this results folder: nothing is removed",
             hint="Wait for it or stop it; after a killed one, run snakemake --unlock",
         )
-    (results / DRIVER).touch()
-    with locked(results / DRIVER) as free:
-        if not free:
-            raise InputError(str(results / DRIVER), "another process holds it")
+    try:
         yield
+    finally:
+        release(results)
 
 
 def _try(item: Item, report: Report, look: Look) -> None:
