@@ -69,6 +69,19 @@ class _NoPandas:
             raise ModuleNotFoundError("this stage does without pandas", name=name)
 
 
+class _Version(argparse.Action):
+    """`--version`, worked out only when it is asked for."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str) -> None:
+        super().__init__(option_strings, dest, nargs=0, help="versions and the code's digest")
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from xstilts.cluster.environment import version_line
+
+        print(version_line())
+        parser.exit()
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; bad input ends in one line and status 2."""
     options = _parser().parse_args(arguments)
@@ -171,6 +184,7 @@ def _kept(
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="xstilts", description=__doc__)
+    parser.add_argument("--version", action=_Version)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     lock = commands.add_parser(
         "lock", help="resolve revisions and checksums of a study's data, once"
