@@ -25,6 +25,7 @@ from xstilts.cluster.inventory import Verdict
 from xstilts.cluster.prune import Report, clean_finished, prune
 from xstilts.data.translate import _cache_folder
 from xstilts.errors import InputError
+from xstilts.published import Published
 from xstilts.runtime import runtime
 from xstilts.session import Session
 
@@ -65,7 +66,14 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         with publishing(Path(job.out), job.spec) as draft:
             for name in job.files:
                 (draft.folder / name).write_text("0123456789")
+    for out, bundle in session().plan.bundles.items():
+        with publishing(Path(out), bundle.index):
+            pass
     return folder
+
+
+def planned(study: Session) -> set[str]:
+    return {*study.plan.jobs, *study.plan.bundles}
 
 
 def write(path: Path, size: int = 10) -> Path:
@@ -97,15 +105,15 @@ def artifacts(folder: Path) -> set[str]:
 
 def test_a_finished_study_needs_all_it_made(results: Path) -> None:
     report = prune([session()], results)
-    assert paths(report, "needed") == set(session().plan.jobs)
-    assert len(report.items) == len(session().plan.jobs)
+    assert paths(report, "needed") == planned(session())
+    assert len(report.items) == len(planned(session()))
     weight = sum(path.stat().st_size for path in results.rglob("*") if path.is_file())
     assert report.bytes("needed") == weight
 
 
 def test_what_an_edited_study_has_dropped_goes_on_request_only(results: Path) -> None:
     before, less = tree(results), session(**LESS)
-    dropped = set(session().plan.jobs) - set(less.plan.jobs)
+    dropped = planned(session()) - planned(less)
     report = prune([less], results)
     assert DROPPED in dropped
     assert paths(report, "unneeded") == dropped
@@ -114,12 +122,12 @@ def test_what_an_edited_study_has_dropped_goes_on_request_only(results: Path) ->
 
     report = prune([less], results, delete=True)
     assert report.removed == dropped
-    assert artifacts(results) == set(less.plan.jobs)
+    assert artifacts(results) == planned(less)
     assert not (results / "checkpoints/toy-xlmr/toy_qa").exists()
-    assert all(not less.plan.is_stale(out, results) for out in set(less.plan.jobs) - OUTDATED)
+    assert all(not Published(less.plan, results).is_stale(out) for out in planned(less) - OUTDATED)
 
     prune([less], results, delete=True, outdated=True)
-    assert artifacts(results) == set(less.plan.jobs) - OUTDATED
+    assert artifacts(results) == planned(less) - OUTDATED
 
 
 def test_studies_of_one_folder_need_what_any_of_them_needs(results: Path) -> None:
@@ -292,23 +300,23 @@ def test_drafts(results: Path) -> None:
 
 
 def test_logs_of_jobs_that_are_planned_stay(results: Path) -> None:
-    planned = [
+    kept = [
         *("check.log", "prepare/toy_nli/qab.log", "pretrain/toy-xlmr.log"),
         "finetune/toy-xlmr/none/seed-1/toy_nli.log",
-        "restore/toy-xlmr/none/seed-1/toy_nli/qaa.log",
+        "score/toy-xlmr/none/seed-1.log",
     ]
     dropped = [
         *("intermediate/toy-xlmr/toy_qa/seed-1.log", "tokens/toy-xlmr/toy_qa/qaa.log"),
-        "restore/toy-xlmr/none/seed-2/toy_nli/qaa.log",
+        "restore/toy-xlmr/none/seed-1/toy_nli/qaa.log",  # of a rule that is no more
     ]
-    for name in [*planned, *dropped]:
+    for name in [*kept, *dropped]:
         write(results / "logs" / name)
     report = prune([session(**LESS)], results, delete=True)
     logs = {
         item.path for item in report.items if item.kind == "log" and item.path in report.removed
     }
     assert logs == {f"logs/{name}" for name in dropped}
-    assert all((results / "logs" / name).exists() for name in planned)
+    assert all((results / "logs" / name).exists() for name in kept)
 
 
 # ---- what is not ours
@@ -461,7 +469,7 @@ def test_a_prune_that_is_killed_leaves_no_torn_artifact(results: Path, files: in
     for out in whole:
         assert all((results / out / name).exists() for name in read_manifest(results / out).files)
     prune([less], results, delete=True)
-    assert artifacts(results) == set(less.plan.jobs)
+    assert artifacts(results) == planned(less)
     assert not list(results.rglob("*.old"))
 
 
@@ -485,7 +493,7 @@ def test_the_command(
         if item["path"] == DROPPED
         for key, value in item.items()
     }.items()
-    assert found["totals"]["needed"]["items"] == len(session(**LESS).plan.jobs) - len(OUTDATED)
+    assert found["totals"]["needed"]["items"] == len(planned(session(**LESS))) - len(OUTDATED)
 
     (tmp_path / "results/small").rename(tmp_path / "moved")
     assert cli.main(["prune", "less.yaml"]) == 2
@@ -513,5 +521,5 @@ def test_what_cannot_be_removed_holds_up_nothing_else(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "less.yaml").write_text(yaml.safe_dump(STUDY | LESS))
     assert cli.main(["prune", "less.yaml", "--delete"]) == 2
-    assert artifacts(results) == {*session(**LESS).plan.jobs, DROPPED}
+    assert artifacts(results) == planned(session(**LESS)) | {DROPPED}
     assert f"{DROPPED}: could not be removed (Not a directory); 1 such" in capsys.readouterr().err

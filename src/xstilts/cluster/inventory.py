@@ -93,6 +93,8 @@ class Wanted:
             if job.spec.get("lock", True) is None:
                 unlocked.add(job.out)
             specs[job.out] = specs.get(job.out, frozenset()) | {sha256_text(job.text)}
+        for out, bundle in (entry for plan in plans for entry in plan.bundles.items()):
+            specs[out] = specs.get(out, frozenset()) | {spec_sha256(bundle.index)}
         specs |= dict.fromkeys(unlocked, frozenset[str]())
         parts = frozenset(part for out in specs for part in _parts(out))
         return cls(specs, parts, _caches(plans, results))
@@ -468,9 +470,7 @@ class Look:
 
     def _is_planned(self, log: Path) -> bool:
         """A log is named by the stage and what tells its job from the stage's others."""
-        stage, *names = log.with_suffix("").parts
-        if stage == "restore":  # the job of one language of an evaluation
-            names = names[:-1]
+        _, *names = log.with_suffix("").parts
         return not names or "/".join(names) in self.wanted.parts
 
 
