@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from xstilts.cluster import command, site
+from xstilts.cluster import environment, site
 from xstilts.cluster.settings import Cluster, Partition, Resources, read_cluster
 from xstilts.errors import InputError
 from xstilts.session import Session
@@ -154,9 +154,9 @@ def test_a_job_learns_the_stage_command_from_the_file_of_the_cluster(
 ) -> None:
     session = Session.of_file(shipped.parents[3] / "config.yaml", Path())
     monkeypatch.setenv(site.VARIABLE, str(write(stage_command="/shared/bin/xstilts").resolve()))
-    monkeypatch.setenv(command.VARIABLE, "")
+    monkeypatch.setenv(environment.VARIABLE, "")
     settings = SimpleNamespace(default_resources={})
     site.Site.of_workflow(
         SimpleNamespace(resource_settings=settings, is_main_process=False), session
     )
-    assert 'command /shared/bin/xstilts "$@"' in command.shell_prefix()
+    assert 'command /shared/bin/xstilts "$@"' in environment.shell_prefix()

@@ -21,10 +21,13 @@ from xstilts.artifacts.publish import host_name, publishing
 from xstilts.artifacts.spec import spec_sha256
 from xstilts.cluster import prune as module
 from xstilts.cluster.driver import FILE as DRIVER
-from xstilts.cluster.inventory import Verdict
+from xstilts.cluster.inventory import NOTES, Verdict
 from xstilts.cluster.prune import Report, clean_finished, prune
+from xstilts.cluster.rates import CALIBRATION
+from xstilts.cluster.spent import PLANNED
 from xstilts.data.translate import _cache_folder
 from xstilts.errors import InputError
+from xstilts.progress import sign_path
 from xstilts.published import Published
 from xstilts.runtime import runtime
 from xstilts.session import Session
@@ -299,6 +302,10 @@ def test_drafts(results: Path) -> None:
     }
 
 
+def test_the_names_of_other_commands_files() -> None:
+    assert set(NOTES) == {PLANNED, CALIBRATION}
+
+
 def test_logs_of_jobs_that_are_planned_stay(results: Path) -> None:
     kept = [
         *("check.log", "prepare/toy_nli/qab.log", "pretrain/toy-xlmr.log"),
@@ -317,6 +324,21 @@ def test_logs_of_jobs_that_are_planned_stay(results: Path) -> None:
     }
     assert logs == {f"logs/{name}" for name in dropped}
     assert all((results / "logs" / name).exists() for name in kept)
+
+
+def test_signs_of_life_of_what_is_not_planned_go(results: Path) -> None:
+    old = time.time() - 90_000
+    needed, gone, recent = (
+        write(sign_path(results / "state", out)) for out in (WEIGHTS, DROPPED, DROPPED + "-2")
+    )
+    for path in (needed, gone):
+        os.utime(path, (old, old))
+    for name in NOTES:
+        write(results / name)
+    report = prune([session(**LESS)], results, delete=True)
+    assert (needed.exists(), gone.exists(), recent.exists()) == (True, False, True)
+    assert paths(report, "held") == {str(recent.relative_to(results))}
+    assert paths(report, "strange") == set()
 
 
 # ---- what is not ours

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
+from urllib.parse import unquote
 
 from xstilts.artifacts.kept import FOLDER as KEPT
 from xstilts.artifacts.manifest import MANIFEST, Manifest, read_manifest
@@ -26,11 +27,14 @@ from xstilts.artifacts.spec import canonical, sha256_text, spec_sha256
 from xstilts.cluster.driver import FILE as DRIVER
 from xstilts.cluster.driver import living
 from xstilts.errors import InputError
+from xstilts.progress import PROGRESS
 
 if TYPE_CHECKING:
     from xstilts.plan import Plan
 
 STATE, LOGS, TRANSLATIONS, SNAKEMAKE = "state", "logs", "translations", ".snakemake"
+#: Files of a results folder by other commands: what was planned, and rates measured there.
+NOTES = ("plan.json", "calibration.json")
 TRAININGS = ("pretrain", "intermediate", "finetune")
 #: Without a change for so long, what another machine was writing is abandoned (seconds).
 ABANDONED = 86_400.0
@@ -221,7 +225,7 @@ def unfinished_outputs(results: Path) -> set[str]:
 def survey(look: Look) -> list[Item]:
     """All that lies in a results folder, with what it weighs.
 
-    Snakemake's own folder and the driver's file are left out.
+    Snakemake's own folder, the driver's file and those of other commands are left out.
     """
     results = look.results
     found = [*look.artifacts(results), *look.states(results / STATE), *look.logs()]
@@ -295,7 +299,7 @@ class Look:
     def artifacts(self, folder: Path) -> list[Item]:
         """Artifacts below a folder, drafts, and what is neither."""
         found: list[Item] = []
-        own = {SNAKEMAKE, STATE, LOGS, DRIVER} if folder == self.results else set()
+        own = {SNAKEMAKE, STATE, LOGS, DRIVER, *NOTES} if folder == self.results else set()
         for path in _entries(folder):
             name = path.relative_to(self.results).as_posix()
             if path.name in own:
@@ -366,6 +370,8 @@ class Look:
                 found.append(self._item(path, "other", "strange", "no state of ours"))
             elif folder == self.results / STATE and path.name == TRANSLATIONS:
                 found.extend(map(self._cache, _entries(path)))
+            elif folder == self.results / STATE and path.name == PROGRESS:
+                found.extend(map(self._sign, _entries(path)))
             elif folder == self.results / STATE and path.name == KEPT:
                 found.extend(self._all_kept(path))
             elif _DRAFT.fullmatch(path.name) or _SCRATCH.fullmatch(path.name):
@@ -438,6 +444,16 @@ class Look:
             return [self._item(folder, "predictions", "unneeded", "no given study plans them")]
         needed = [self._item(path, "predictions", "needed") for path in files]
         return [*needed, *map(self._draft, drafts)]
+
+    def _sign(self, path: Path) -> Item:
+        """A stage's sign of life; one that failed leaves it, for `xstilts status`."""
+        if path.is_symlink() or not path.is_file():
+            return self._item(path, "other", "strange", "no sign of a stage of ours")
+        if path.suffix == ".json" and unquote(path.stem) in self.wanted.specs:
+            return self._item(path, "log", "needed")
+        if not is_abandoned(path):
+            return self._item(path, "log", "held", "its stage may still run")
+        return self._item(path, "log", "unneeded", "no given study plans its artifact")
 
     def _cache(self, path: Path) -> Item:
         if path.is_symlink() or not path.is_dir():

@@ -9,8 +9,15 @@ import pytest
 from snakemake.shell import shell
 
 from xstilts import cli
-from xstilts.cluster import command as module
-from xstilts.cluster.command import VARIABLE, check, check_chosen, code_digest, shell_prefix, use
+from xstilts.cluster import environment as module
+from xstilts.cluster.environment import (
+    VARIABLE,
+    check,
+    check_chosen,
+    code_digest,
+    shell_prefix,
+    use,
+)
 from xstilts.errors import InputError
 
 SOURCE = Path(module.__file__).parents[2]
