@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from xstilts.cluster import command, status
+from xstilts.cluster import command, prune, status
 from xstilts.errors import InputError
 from xstilts.runtime import EXIT_MORE_TIME, runtime
 
@@ -67,6 +67,19 @@ class _NoPandas:
     def find_spec(self, name: str, path: object = None, target: object = None) -> None:
         if name == "pandas":
             raise ModuleNotFoundError("this stage does without pandas", name=name)
+
+
+class _Version(argparse.Action):
+    """`--version`, worked out only when it is asked for."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str) -> None:
+        super().__init__(option_strings, dest, nargs=0, help="versions and the code's digest")
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from xstilts.cluster.environment import version_line
+
+        print(version_line())
+        parser.exit()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -171,6 +184,7 @@ def _kept(
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="xstilts", description=__doc__)
+    parser.add_argument("--version", action=_Version)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     lock = commands.add_parser(
         "lock", help="resolve revisions and checksums of a study's data, once"
@@ -217,6 +231,7 @@ def _parser() -> argparse.ArgumentParser:
     summary.add_argument("tables", type=Path, help="the folder results/STUDY/tables")
     summary.set_defaults(run=_summary)
     status.add_parser(commands)
+    prune.add_parser(commands)
     stage = commands.add_parser("stage", help="make one artifact; run by Snakemake")
     stage.add_argument("stage", choices=STAGES, metavar="STAGE", help=", ".join(STAGES))
     stage.add_argument("--out", required=True, type=Path, help="the artifact's folder")

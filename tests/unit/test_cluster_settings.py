@@ -1,14 +1,18 @@
 """cluster.yaml and resources.yaml: what is read, and what is refused with which words."""
 
 import dataclasses
+import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import yaml
 
+from xstilts.cluster import environment, site
 from xstilts.cluster.settings import Cluster, Partition, Resources, read_cluster
 from xstilts.errors import InputError
+from xstilts.session import Session
 
 GPU = {"max_runtime": 600, "max_mem_mb": 64000, "max_threads": 8, "max_gpu": 2}
 CPU = {"max_runtime": 60, "max_mem_mb": 16000, "max_threads": 4}
@@ -131,3 +135,28 @@ def test_the_table_has_a_row_for_every_stage_of_the_command_line() -> None:
 def test_a_cluster_without_gpus(write: Any) -> None:
     cluster: Cluster = read_cluster(write(gpus={}, partitions={"cpu": CPU}))
     assert cluster.kinds == []
+
+
+def test_the_shipped_examples_of_a_stage_command_are_read(write: Any, shipped: Path) -> None:
+    """They stand there in comments."""
+    found = re.findall(r"^#   (stage_command:.*(?:\n#     .*)*)", shipped.read_text(), re.MULTILINE)
+    examples = [yaml.safe_load(text.replace("#", "")) for text in found]
+    assert len(examples) == 2
+    for example in examples:
+        found_command = read_cluster(write(**example)).stage_command
+        assert found_command is not None
+        assert found_command.endswith("xstilts")
+    assert read_cluster(shipped).stage_command is None
+
+
+def test_a_job_learns_the_stage_command_from_the_file_of_the_cluster(
+    write: Any, shipped: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = Session.of_file(shipped.parents[3] / "config.yaml", Path())
+    monkeypatch.setenv(site.VARIABLE, str(write(stage_command="/shared/bin/xstilts").resolve()))
+    monkeypatch.setenv(environment.VARIABLE, "")
+    settings = SimpleNamespace(default_resources={})
+    site.Site.of_workflow(
+        SimpleNamespace(resource_settings=settings, is_main_process=False), session
+    )
+    assert 'command /shared/bin/xstilts "$@"' in environment.shell_prefix()

@@ -149,7 +149,7 @@ def test_a_kill_between_the_renames_leaves_no_half_artifact(results):
 
 
 def test_drafts_of_living_processes_and_other_artifacts_stay(results):
-    host = publish._host()
+    host = publish.host_name()
     parent = os.getppid()
     for name in (f".out.{host}.{parent}.tmp", f".other.{host}.999999.tmp", ".out.elsewhere.1.tmp"):
         (OUT.parent / name).mkdir(parents=True)

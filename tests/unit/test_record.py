@@ -32,6 +32,31 @@ def test_it_holds_versions_device_attempts_and_measured_values(tmp_path, monkeyp
     assert content["device"]["cpus"] > 0
 
 
+def test_the_environment_is_told(tmp_path, monkeypatch):
+    for name in ("APPTAINER_CONTAINER", "SINGULARITY_CONTAINER"):
+        monkeypatch.delenv(name, raising=False)
+    kinds = {"system", "venv", "conda"}
+    assert record.environment()["kind"] in kinds
+    (tmp_path / "conda-meta").mkdir()
+    monkeypatch.setattr(sys, "prefix", str(tmp_path))
+    assert record.environment() == {"kind": "conda", "prefix": str(tmp_path)}
+    (tmp_path / "conda-meta").rmdir()
+    assert record.environment() == {"kind": "venv", "prefix": str(tmp_path)}
+    monkeypatch.setattr(sys, "base_prefix", str(tmp_path))
+    assert record.environment() == {"kind": "system", "prefix": str(tmp_path)}
+
+
+def test_an_image_is_told_by_its_labels(tmp_path, monkeypatch):
+    monkeypatch.setenv("APPTAINER_CONTAINER", "/shared/train.sif")
+    monkeypatch.setattr(record, "_LABELS", tmp_path / "labels.json")
+    told = {"kind": "container", "image": "/shared/train.sif"}
+    assert record.environment() == {**told, "labels": {}}
+    (tmp_path / "labels.json").write_text('{"xstilts.lock.sha256": "98ff"}')
+    Record().write(tmp_path)
+    made = json.loads((tmp_path / PROVENANCE).read_text())
+    assert made["environment"] == {**told, "labels": {"xstilts.lock.sha256": "98ff"}}
+
+
 def git(folder: Path, *arguments: str) -> str:
     own = ["-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false"]
     call = ["git", "-C", str(folder), *own, *arguments]

@@ -3,6 +3,7 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
+from xstilts.cluster.environment import shell_prefix
 from xstilts.cluster.site import Site
 from xstilts.errors import InputError
 from xstilts.plan import BUNDLED, CHECK, TABLES
@@ -25,6 +26,9 @@ PUBLISHED = Published(PLAN, SESSION.results)
 RESULTS = str(SESSION.results)
 
 SESSION.export()
+
+# The stages may have an environment of their own.
+shell.prefix(shell_prefix())
 
 
 wildcard_constraints:

@@ -64,7 +64,7 @@ def publishing(out: Path, spec: Spec, record: Record | None = None) -> Iterator[
     """
     inputs = input_manifests(spec)
     _remove_abandoned(out)
-    draft_folder = out.parent / f".{out.name}.{_host()}.{os.getpid()}.tmp"
+    draft_folder = out.parent / f".{out.name}.{host_name()}.{os.getpid()}.tmp"
     draft_folder.mkdir(parents=True)
     draft = Draft(draft_folder, record or Record())
     try:
@@ -92,19 +92,20 @@ def fsync(path: Path) -> None:
         os.close(descriptor)
 
 
-def _host() -> str:
+def host_name() -> str:
+    """Name of this machine, as it stands in the names of drafts."""
     return platform.node().partition(".")[0] or "localhost"
 
 
 def _remove_abandoned(out: Path) -> None:
     """Remove drafts of this artifact that killed processes of this machine left behind."""
-    for path in out.parent.glob(f".{out.name}.{_host()}.*"):
+    for path in out.parent.glob(f".{out.name}.{host_name()}.*"):
         pid = path.name.split(".")[-2]
-        if pid.isdecimal() and path.suffix in (".tmp", ".old") and not _alive(int(pid)):
+        if pid.isdecimal() and path.suffix in (".tmp", ".old") and not is_alive(int(pid)):
             shutil.rmtree(path, ignore_errors=True)
 
 
-def _alive(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
     """Whether another process has this id."""
     try:
         os.kill(pid, 0)

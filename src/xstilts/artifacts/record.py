@@ -31,7 +31,10 @@ _PACKAGES = (
     "pyarrow",
     "pandas",
     "snakemake",
+    "snakemake-executor-plugin-slurm",
 )
+#: What a container knows of its image.
+_LABELS = Path("/.singularity.d/labels.json")
 
 
 def now() -> str:
@@ -65,6 +68,29 @@ def versions() -> dict[str, str]:
             found[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             continue
+    return found
+
+
+def environment() -> dict[str, Any]:
+    """What the libraries come from: a container, conda, a virtual environment or the system.
+
+    An image is told by its labels, which hold the sha256 of the lock it was made from: to hash an
+    image of gigabytes for every artifact would take longer than many of them.
+    """
+    image = os.environ.get("APPTAINER_CONTAINER") or os.environ.get("SINGULARITY_CONTAINER")
+    if image:
+        return {"kind": "container", "image": image, "labels": _labels()}
+    kind = "system" if sys.prefix == sys.base_prefix else "venv"
+    if Path(sys.prefix, "conda-meta").is_dir():
+        kind = "conda"
+    return {"kind": kind, "prefix": sys.prefix}
+
+
+def _labels() -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = json.loads(_LABELS.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
     return found
 
 
@@ -127,6 +153,7 @@ class Record:
         content = {
             "git": git_state(),
             "versions": versions(),
+            "environment": environment(),
             "device": device(),
             "attempts": [*self.attempts, self.attempt()],
             "peak_bytes": peak,

@@ -63,6 +63,12 @@ def forget_the_dead(results: Path) -> None:
         lock.unlink(missing_ok=True)
 
 
+def release(results: Path) -> None:
+    """Stop being the driver before this process ends."""
+    if results in _held:
+        _held.pop(results).close()
+
+
 def living(results: Path) -> dict[str, Any] | None:
     """Host, process and start of the driver that holds a results folder now, if one does."""
     path = results / FILE

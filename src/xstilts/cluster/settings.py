@@ -187,6 +187,8 @@ class Cluster(Strict):
         partitions: Limits of the partitions that jobs may be sent to.
         resources: What jobs need, by stage and size of the model: the table of `resources.yaml`; a
             stage that stands here as well is taken from here.
+        stage_command: What runs the stages in place of `xstilts`, where they have an environment of
+            their own; null for the driver's.
     """
 
     account: Text | None = None
@@ -194,6 +196,7 @@ class Cluster(Strict):
     gpus: dict[Text, Gpu] = {}
     partitions: Annotated[dict[Text, Partition], Field(min_length=1)]
     resources: Resources
+    stage_command: Annotated[str, Field(min_length=1)] | None = None
     #: What `xstilts.cluster.needs` has found: it is asked for every job of a plan.
     _known: dict[Any, dict[str, int | str]] = PrivateAttr(default_factory=dict)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from xstilts.artifacts import kept
-from xstilts.cluster import driver, preflight
+from xstilts.cluster import driver, environment, preflight
 from xstilts.cluster.job import hand_on_sigterm
 from xstilts.cluster.needs import check_needs, gpus_of, needs
 from xstilts.cluster.queue import Entry, SlurmSilent, alive, job_name
@@ -65,11 +65,12 @@ class Site:
         if name is None:
             return cls(session)
         file = session.root / name
-        site = cls(session, read_cluster(file), file)
+        cluster = read_cluster(file)
+        site = cls(session, cluster, file)
         os.environ[VARIABLE] = str(file)
+        environment.use(cluster.stage_command)
         if workflow.is_main_process:
-            assert site.cluster is not None
-            check_needs(session.plan, site.cluster)
+            check_needs(session.plan, cluster)
             site.alive = site._alive()
         else:
             hand_on_sigterm()
@@ -140,6 +141,8 @@ class Site:
         self._begun = True
         if driver.hold(self.session.results):
             driver.forget_the_dead(self.session.results)
+        own = self.cluster and self.cluster.stage_command
+        environment.check_chosen(f"{self.file}: stage_command" if own else environment.VARIABLE)
         latency = workflow.execution_settings.latency_wait
         preflight.tell(preflight.check_folders(self.session.results, latency))
         if self.cluster is not None:
