@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from tiny import settings_of_process
+from xstilts.artifacts.publish import publishing
 from xstilts.artifacts.spec import spec_sha256
 from xstilts.errors import InputError
 from xstilts.runtime import runtime
@@ -238,3 +239,19 @@ def test_attempts_are_remembered():
     path.write_text("[{")
     with training_state(OUT, SPEC) as state:
         assert state.record.attempts == []
+
+
+def test_what_was_done_from_other_inputs_is_forgotten(capsys):
+    """The same spec, but the checkpoint that the training starts from was made anew."""
+    base, spec = Path("models/m/base"), {**SPEC, "inputs": {"model": "models/m/base"}}
+    found = []
+    for weights in ("old", "old", "new"):
+        with publishing(base, {"stage": "pretrain"}) as draft:
+            (draft.folder / "model.safetensors").write_text(weights)
+        with training_state(OUT, spec) as state:
+            found.append((load(state) is not None, len(state.restarts)))
+            if weights == "old" and not state.restarts:
+                state.restart({"reason": "an answer for all"})
+            save(state, 5)
+    assert found == [(False, 0), (True, 1), (False, 0)]
+    assert "is of other inputs; begins anew" in capsys.readouterr().err

@@ -57,8 +57,8 @@ def check_cluster(cluster: Cluster, where: str, gpus: bool) -> list[str]:
         _check_gpus(cluster, where)
     _check_account(cluster, where)
     return [
-        f"{where}: partitions.{name}: jobs pre-empted there are cancelled, not put back; the "
-        f"driver would wait for them for ever. Leave the partition out"
+        f"{where}: partitions.{name}: jobs pre-empted there are cancelled, not put back into the "
+        "queue: each time counts as one of the profile's `retries`"
         for name in cluster.partitions
         if known[name].get("PreemptMode") == "CANCEL"
     ]

@@ -18,6 +18,8 @@ from xstilts.artifacts import kept
 from xstilts.cluster import driver, environment, preflight
 from xstilts.cluster.job import hand_on_sigterm
 from xstilts.cluster.needs import check_needs, gpus_of, needs
+from xstilts.cluster.plugin import mend_states
+from xstilts.cluster.prune import clean_finished
 from xstilts.cluster.queue import Entry, SlurmSilent, alive, job_name
 from xstilts.cluster.settings import GPU_STAGES, Cluster, read_cluster
 from xstilts.errors import InputError
@@ -141,6 +143,7 @@ class Site:
         self._begun = True
         if driver.hold(self.session.results):
             driver.forget_the_dead(self.session.results)
+            clean_finished(self.session.plan, self.session.results)
         own = self.cluster and self.cluster.stage_command
         environment.check_chosen(f"{self.file}: stage_command" if own else environment.VARIABLE)
         latency = workflow.execution_settings.latency_wait
@@ -160,6 +163,7 @@ class Site:
         if hasattr(settings, "partition_config"):
             settings.partition_config = settings.partition_config or self.file
             settings.jobname_prefix = settings.jobname_prefix or job_name(self.session.study.study)
+        mend_states()
         remember(self.session, cluster)
 
     def end(self) -> None:

@@ -20,13 +20,14 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from xstilts.artifacts.manifest import describe_files
-from xstilts.artifacts.publish import fsync
+from xstilts.artifacts.publish import fsync, input_manifests
 from xstilts.artifacts.record import Record
 from xstilts.artifacts.spec import Spec, spec_sha256
 from xstilts.errors import InputError
 from xstilts.runtime import runtime
 
 _KEEP = 2
+_INPUTS = "inputs.json"
 
 
 @dataclass
@@ -159,6 +160,18 @@ class State:
         tensors = torch.load(place / "tensors.pt", weights_only=True, map_location="cpu")
         return tensors, {key: value for key, value in values.items() if key not in self._own}
 
+    def expect(self, inputs: dict[str, str]) -> None:
+        """Forget what was done from other inputs: a spec names them, and not their bytes.
+
+        Args:
+            inputs: Sha256 of the manifest of every input.
+        """
+        if self._noted(_INPUTS) not in ([], [inputs]):
+            print(f"{self.folder}: is of other inputs; begins anew", file=sys.stderr)
+            shutil.rmtree(self.folder)
+            self.folder.mkdir()
+        self._put(_INPUTS, [inputs])
+
     def restart(self, finding: dict[str, Any]) -> None:
         """Note why the training begins again, and forget what it has done."""
         self.restarts.append(finding)
@@ -242,6 +255,7 @@ def training_state(out: Path, spec: Spec) -> Iterator[State]:
         state = State(home / sha256[:16], sha256)
         with _told(state.folder):
             state.folder.mkdir(exist_ok=True)
+            state.expect(input_manifests(spec))
         state.record.attempts = state._noted("attempts.json")
         state.restarts = state._noted("restarts.json")
         # It stands until something else is known: a killed process writes nothing.
