@@ -56,6 +56,7 @@ def check_cluster(cluster: Cluster, where: str, gpus: bool) -> list[str]:
     if gpus:
         _check_gpus(cluster, where)
     _check_account(cluster, where)
+    _check_accounting(where)
     return [
         f"{where}: partitions.{name}: jobs pre-empted there are cancelled, not put back into the "
         "queue: each time counts as one of the profile's `retries`"
@@ -137,6 +138,21 @@ def _check_account(cluster: Cluster, where: str) -> None:
             f"SLURM knows no account {cluster.account!r} of user {user!r}",
             hint=nearest(cluster.account, known),
         )
+
+
+def _check_accounting(where: str) -> None:
+    """The driver learns from accounting how jobs have ended; without it, it would never know."""
+    if shutil.which("sacct") is None:
+        return  # the plugin asks squeue
+    try:
+        _ask(where, "sacct", "--noheader", "--allocations", "--starttime", "now")
+    except InputError as error:
+        raise InputError(
+            "sacct",
+            str(error),
+            hint="If this cluster has no accounting, set `slurm-status-command: squeue` in "
+            "workflow/profiles/slurm/profile.yaml",
+        ) from error
 
 
 def _ask(where: str, *command: str) -> str:

@@ -18,7 +18,7 @@ from xstilts.artifacts import kept
 from xstilts.cluster import driver, environment, preflight
 from xstilts.cluster.job import hand_on_sigterm
 from xstilts.cluster.needs import check_needs, gpus_of, needs
-from xstilts.cluster.plugin import mend_states
+from xstilts.cluster.plugin import mend
 from xstilts.cluster.prune import clean_finished
 from xstilts.cluster.queue import Entry, SlurmSilent, alive, job_name
 from xstilts.cluster.settings import GPU_STAGES, Cluster, read_cluster
@@ -163,7 +163,7 @@ class Site:
         if hasattr(settings, "partition_config"):
             settings.partition_config = settings.partition_config or self.file
             settings.jobname_prefix = settings.jobname_prefix or job_name(self.session.study.study)
-        mend_states()
+        mend()
         remember(self.session, cluster)
 
     def end(self) -> None:
