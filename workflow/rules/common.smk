@@ -1,4 +1,5 @@
 # The study's plan, and how a rule finds its job in it.
+import inspect
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -40,6 +41,15 @@ def manifest(folder):
     return f"{folder}/manifest.json"
 
 
+def of_job(function):
+    """A function of a job's wildcards, whose parameters Snakemake need not look up at each call.
+
+    It does so before each of ten thousand calls, and that takes longer than they do.
+    """
+    function.__signature__ = inspect.signature(function)
+    return function
+
+
 def job_of(pattern, wildcards):
     """The planned job, or the bundle of jobs, that makes what a rule makes."""
     out = pattern.format(**wildcards)
@@ -48,14 +58,17 @@ def job_of(pattern, wildcards):
 
 def spec(pattern):
     """The one tracked parameter of a job: canonical JSON of all that decides its bytes."""
-    return lambda wildcards: job_of(pattern, wildcards).text
+    return of_job(lambda wildcards: job_of(pattern, wildcards).text)
 
 
 def manifests(pattern):
     """Manifests of a job's inputs: identical bytes stop a rerun here."""
-    return lambda wildcards: [
-        manifest(folder) for folder in PLAN.inputs(pattern.format(**wildcards))
-    ]
+
+    @of_job
+    def inputs(wildcards):
+        return [manifest(out) for out in PLAN.inputs(pattern.format(**wildcards))]
+
+    return inputs
 
 
 def checked(pattern):
@@ -65,6 +78,7 @@ def checked(pattern):
     ancient() input (snakemake#4166): a job that must run for its own sake is not to have one.
     """
 
+    @of_job
     def inputs(wildcards):
         out = pattern.format(**wildcards)
         stale = PUBLISHED.is_stale(out)
@@ -81,6 +95,7 @@ def bundled(pattern):
     """The same for a bundle. Its members are no outputs of the rule: if one is lost, it is told."""
     inputs_of = checked(pattern)
 
+    @of_job
     def inputs(wildcards):
         out = pattern.format(**wildcards)
         if PUBLISHED.is_broken(out):
@@ -120,7 +135,7 @@ def resources(name, pattern):
 
 def cores(pattern):
     """CPU threads of a job."""
-    return lambda wildcards: job_of(pattern, wildcards).threads
+    return of_job(lambda wildcards: job_of(pattern, wildcards).threads)
 
 
 def stage(name, pattern, options=""):
