@@ -120,6 +120,7 @@ class Cluster:
     # What is written
 
     def _prepare(self, isolated: bool) -> None:
+        shutil.rmtree(self.scratch, ignore_errors=True)  # the logs of the last time
         for name in ("log", "pids", "state", "spool/n1", "spool/n2", "db", "n1", "n2", "shared"):
             (self.scratch / name).mkdir(parents=True, exist_ok=True)
         values = self._values(isolated)
@@ -213,16 +214,23 @@ class Cluster:
         folder = self.scratch / node
         command = [_tool("slurmd"), "-D", "-N", node]
         if network.isolated(node):
+            network.plug(node)
             command = network.inside(node, folder, command)
         env = {"XSTILTS_CLUSTER": str(self.scratch), "XSTILTS_NODE": str(folder)}
         daemons.start(self.scratch, node, command, env)
 
     def kill_node(self, node: str) -> None:
-        """SIGKILL for the slurmd and everything it started, at once, as when the power fails."""
+        """SIGKILL for the slurmd and everything it started, at once, as when the power fails.
+
+        SLURM notices NODE_SECONDS later or a little more; 30 s where nodes have no network of
+        their own, for it asks again and again a machine that refuses.
+        """
         pids = daemons.marked(f"XSTILTS_NODE={self.scratch}/{node}")
+        if network.isolated(node):
+            network.unplug(node)
         daemons.stop(self.scratch, node, signal.SIGKILL)
         daemons.kill(pids)
-        wait_for(lambda: not any(map(_alive, pids)), 10, f"the end of {node}")
+        wait_for(lambda: not any(map(daemons.alive, pids)), 10, f"the end of {node}")
 
     # Jobs
 
@@ -313,10 +321,6 @@ def _ours(path: Path) -> Path | None:
         return None
     first = path.read_text().partition("\n")[0]
     return Path(first.removeprefix(MARK)) if first.startswith(MARK) else None
-
-
-def _alive(pid: int) -> bool:
-    return Path(f"/proc/{pid}").exists()
 
 
 def _memory_cgroups() -> bool:

@@ -63,6 +63,11 @@ def kill(pids: Sequence[int], how: int = signal.SIGKILL) -> None:
             os.kill(pid, how)
 
 
+def alive(pid: int) -> bool:
+    """Whether a process runs; a zombie does not."""
+    return _born(pid) is not None
+
+
 def marked(mark: str) -> list[int]:
     """Processes with `mark` (`NAME=value`) in their environment, and all that descends of them."""
     parents, found = {}, []

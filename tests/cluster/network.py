@@ -51,9 +51,24 @@ def _join(node: str) -> None:
         _run(f"{inside} route add {reached}/32 dev eth0")
 
 
+def plug(node: str) -> None:
+    """Undo `unplug`."""
+    _run(f"ip route delete unreachable {ADDRESS[node]}", check=False)
+
+
+def unplug(node: str) -> None:
+    """Make the controller learn at once that nobody is at the node's address.
+
+    A port that refuses, or a silence, it tries ten times (some 12 s), as it may be a restart.
+    """
+    plug(node)
+    _run(f"ip route add unreachable {ADDRESS[node]}")
+
+
 def remove() -> None:
     """Take the network away, and whatever still runs in it."""
     for node in NODES:
+        plug(node)
         if isolated(node):
             pids = subprocess.run(
                 ["ip", "netns", "pids", _name(node)], capture_output=True, text=True, check=False
