@@ -9,14 +9,14 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 #: Kept, so that a daemon that ended is reaped by poll() and not left as a zombie.
 _CHILDREN: list[subprocess.Popen[bytes]] = []
 
 
-def start(folder: Path, name: str, command: Sequence[str], env: Mapping[str, str] = {}) -> None:  # noqa: B006
+def start(folder: Path, name: str, command: Sequence[str], env: Mapping[str, str] = {}) -> None:
     """Start a daemon in its own session, its output in `log/NAME.out`, its pid in `pids/NAME`."""
     stop(folder, name)
     with (folder / "log" / f"{name}.out").open("ab") as out:
@@ -78,18 +78,20 @@ def marked(mark: str) -> list[int]:
                 if mark.encode() in (entry / "environ").read_bytes().split(b"\0"):
                     found.append(int(entry.name))
     for pid in found:  # grows while it is read
-        found += [child for child, parent in parents.items() if parent == pid and child not in found]
+        found += [
+            child for child, parent in parents.items() if parent == pid and child not in found
+        ]
     return found
 
 
-def wait_for(what: "object", seconds: float, name: str, pause: float = 0.1) -> None:
+def wait_for(what: Callable[[], object], seconds: float, name: str, pause: float = 0.1) -> None:
     """Wait until `what()` is true.
 
     Raises:
         TimeoutError: it did not become true; the message names `name`.
     """
     end = time.monotonic() + seconds
-    while not what():  # type: ignore[operator]
+    while not what():
         if time.monotonic() > end:
             raise TimeoutError(f"waited {seconds} s for {name}")
         time.sleep(pause)
