@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test test-slow lint format type schema lock clean help
+.PHONY: demo test test-slow test-cluster lint format type schema lock clean help
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -23,10 +23,14 @@ demo: $(READY) ## Run the default study end to end: offline, CPU, minutes
 	snakemake --cores $(CORES) --scheduler greedy --quiet all --rerun-incomplete
 
 test: $(READY) ## Run the fast tests
-	pytest -m "not slow" -n $(CORES) --dist loadfile
+	pytest -m "not slow and not cluster" -n $(CORES) --dist loadfile
 
 test-slow: $(READY) ## Run the slow tests
-	pytest -m slow
+	pytest -m "slow and not cluster"
+
+test-cluster: $(READY) ## Run the tests on a real SLURM of two nodes, started for them (root, apt-get)
+	pytest -m cluster -rs tests/cluster; status=$$?; \
+	$(BIN)/python tests/cluster/cluster.py down; exit $$status
 
 lint: $(READY) ## Check style: ruff, snakefmt, snakemake --lint
 	ruff check src tests benchmarks

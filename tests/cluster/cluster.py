@@ -51,7 +51,7 @@ SERVERS = ("munged", "mariadbd", "slurmdbd", "slurmctld")
 
 
 class Cluster:
-    """The cluster whose files lie in a scratch folder; it may have been started by another process."""
+    """The cluster whose files lie in a scratch folder; another process may have started it."""
 
     def __init__(self, scratch: Path = SCRATCH) -> None:
         self.scratch = scratch.resolve()
@@ -196,11 +196,15 @@ class Cluster:
         _wait_for_answer("scontrol", "show", "partition")
 
     def stop_controller(self, how: int = signal.SIGTERM) -> None:
-        """Stop slurmctld: jobs run on, sbatch and squeue fail."""
+        """Stop slurmctld: jobs run on, sbatch and squeue fail (after 9 s).
+
+        SIGKILL is a crash: it forgets the last seconds. A job that began in them is launched a
+        second time, is held, and its node drained ("Duplicate jobid").
+        """
         daemons.stop(self.scratch, "slurmctld", how)
 
     def restart_controller(self, how: int = signal.SIGTERM) -> None:
-        """Stop slurmctld (SIGKILL: a crash) and start it again."""
+        """Stop slurmctld and start it again; `how` as for `stop_controller`."""
         self.stop_controller(how)
         self.start_controller()
 
@@ -227,7 +231,9 @@ class Cluster:
         """SIGKILL for the slurmd and everything it started, at once, as when the power fails.
 
         SLURM notices NODE_SECONDS later or a little more; 30 s where nodes have no network of
-        their own, for it asks again and again a machine that refuses.
+        their own, for it asks again and again a machine that refuses. Submit nothing for the
+        node meanwhile: SLURM 22.05 requeues a GPU job that it launches on a dead node, but books
+        the GPU for ever (until `restart_controller`).
         """
         pids = daemons.marked(f"XSTILTS_NODE={self.scratch}/{node}")
         if network.isolated(node):
@@ -288,6 +294,10 @@ class Cluster:
         asked = ",".join(fields or ("State",))
         line = _output("sacct", "-X", "-n", "-P", "-j", str(job), "-o", asked).strip()
         return line.split("|") if line else []
+
+    def said(self, *command: str) -> str:
+        """What a command of SLURM prints."""
+        return _output(*command)
 
     def wait(self, job: int, *states: str, seconds: float = 60) -> str:
         """Wait until the controller says one of these states."""

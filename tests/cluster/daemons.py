@@ -9,7 +9,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 #: Kept, so that a daemon that ended is reaped by poll() and not left as a zombie.
@@ -84,14 +84,14 @@ def marked(mark: str) -> list[int]:
     return found
 
 
-def wait_for(what: "object", seconds: float, name: str, pause: float = 0.1) -> None:
+def wait_for(what: Callable[[], object], seconds: float, name: str, pause: float = 0.1) -> None:
     """Wait until `what()` is true.
 
     Raises:
         TimeoutError: it did not become true; the message names `name`.
     """
     end = time.monotonic() + seconds
-    while not what():  # type: ignore[operator]
+    while not what():
         if time.monotonic() > end:
             raise TimeoutError(f"waited {seconds} s for {name}")
         time.sleep(pause)
