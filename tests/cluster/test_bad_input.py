@@ -67,8 +67,8 @@ def refused(cluster: Cluster, tmp_path: Path) -> Iterator[Callable[..., str]]:
         ),
         (
             lambda content: content["partitions"]["gpu"].update(max_runtime=99999),
-            "cluster.yaml: partitions.gpu.max_runtime: is longer than SLURM allows there: such jobs "
-            "would wait for ever; expected at most 2880 minutes; found 99999",
+            "cluster.yaml: partitions.gpu.max_runtime: is longer than SLURM allows there: such "
+            "jobs would wait for ever; expected at most 2880 minutes; found 99999",
         ),
         (
             lambda content: content["partitions"]["gpu"].update(max_gpus=1),
