@@ -4,6 +4,7 @@ import fcntl
 import json
 import multiprocessing
 import os
+import queue
 import shutil
 from pathlib import Path
 
@@ -187,6 +188,20 @@ def test_a_second_writer_is_refused(results, seed):
         child.join()
     child = context.Process(target=_second_writer, args=arguments)
     child.start()
+    assert answers.get(timeout=20) == "it got it"
+    child.join()
+
+
+def test_in_a_job_of_slurm_the_next_attempt_waits_for_the_end_of_the_last(results, monkeypatch):
+    """SLURM says that a job has ended when it begins to kill it."""
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    context = multiprocessing.get_context("spawn")  # a fork would hold the lock, too
+    answers = context.Queue()
+    with training_state(OUT, SPEC):
+        child = context.Process(target=_second_writer, args=(results, SPEC, answers))
+        child.start()
+        with pytest.raises(queue.Empty):
+            answers.get(timeout=4)
     assert answers.get(timeout=20) == "it got it"
     child.join()
 

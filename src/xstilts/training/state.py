@@ -13,6 +13,7 @@ import json
 import os
 import shutil
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -28,6 +29,9 @@ from xstilts.runtime import runtime
 
 _KEEP = 2
 _INPUTS = "inputs.json"
+#: Seconds between the end of a job as SLURM tells it and that of its processes, at most: clusters
+#: set KillWait to 30 s or so.
+_KILL_SECONDS = 180.0
 
 
 @dataclass
@@ -263,6 +267,23 @@ def training_state(out: Path, spec: Spec) -> Iterator[State]:
         yield state
 
 
+def _flock(file: TextIO) -> None:
+    """Lock a file; in a job of SLURM, wait a while for one that is just being killed.
+
+    SLURM calls a job ended as soon as it begins to kill it, so the next attempt may be here first.
+    """
+    patience = _KILL_SECONDS if "SLURM_JOB_ID" in os.environ else 0.0
+    end = time.monotonic() + patience
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() > end:
+                raise
+        time.sleep(1.0)
+
+
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     path = folder / "lock"
@@ -280,7 +301,7 @@ def _locked(folder: Path) -> Iterator[None]:
 
 def _lock(file: TextIO, folder: Path) -> None:
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _flock(file)
     except BlockingIOError as error:
         raise InputError(
             str(folder),
