@@ -55,3 +55,7 @@ onstart:
 
 onsuccess:
     print_summary()
+
+
+onerror:
+    SITE.fail()

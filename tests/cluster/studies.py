@@ -70,14 +70,14 @@ class Study:
     drivers: list[Driver] = field(default_factory=list)
 
     @classmethod
-    def of(cls, source: Path, folder: Path, **changes: Any) -> Study:
-        """A copy of a study file whose results lie below a folder."""
-        content = yaml.safe_load(source.read_text(encoding="utf-8")) | changes
-        content["results"] = str(folder)
+    def of(cls, source: Path, folder: Path, results: Path | None = None) -> Study:
+        """A copy of a study file in a folder; its results lie there, too, or in another one."""
+        content = yaml.safe_load(source.read_text(encoding="utf-8"))
+        content["results"] = str(results or folder)
         folder.mkdir(parents=True, exist_ok=True)
         file = folder / f"{content['study']}.yaml"
         file.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
-        return cls(file, folder / content["study"])
+        return cls(file, (results or folder) / content["study"])
 
     def _start(self, *arguments: str, environment: Mapping[str, str]) -> Driver:
         names = ("XSTILTS_", "SNAKEMAKE_", "HF_", "PYTEST_", "SLURM_")
@@ -108,9 +108,9 @@ class Study:
             environment=environment or {},
         )
 
-    def copy(self, folder: Path, without: str) -> Study:
+    def copy(self, folder: Path, without: str, results: Path | None = None) -> Study:
         """The finished study at another place, without one checkpoint and what came of it."""
-        study = Study.of(self.file, folder)
+        study = Study.of(self.file, folder, results)
         shutil.copytree(self.results, study.results)
         study.cluster = self.cluster
         for name in (without, "tables", "bundles", "predictions", "scores"):

@@ -166,6 +166,13 @@ class Site:
         mend()
         remember(self.session, cluster)
 
+    def fail(self) -> None:
+        """End a run in which jobs failed: their own messages had no room on a full disk."""
+        try:
+            preflight.check_folders(self.session.results, latency_wait=0)
+        except InputError as error:
+            print(f"\n{error}", file=sys.stderr)
+
     def end(self) -> None:
         """End a run that made everything; say what it was planned to take, and what it took."""
         kept.forget(self.session.results / runtime().state)
