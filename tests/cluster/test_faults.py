@@ -24,7 +24,7 @@ LARGE = "checkpoints/tiny-xlmr/none/seed-1/toy_pos"
 def untouched(tmp_path_factory: pytest.TempPathFactory) -> Study:
     """The study, run on this machine without SLURM and without faults."""
     study = Study.of(HERE / "faults.yaml", tmp_path_factory.mktemp("untouched"))
-    study.here("--quiet", "all").succeeds()
+    study.here("--quiet", "all").succeeds(900)
     return study
 
 
