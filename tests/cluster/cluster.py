@@ -224,7 +224,7 @@ class Cluster:
         if network.isolated(node):
             network.plug(node)
             command = network.inside(node, folder, command)
-        env = {"XSTILTS_CLUSTER": str(self.scratch), "XSTILTS_NODE": str(folder)}
+        env = {"XSTILTS_CLUSTER": str(self.scratch)}
         daemons.start(self.scratch, node, command, env)
 
     def kill_node(self, node: str) -> None:
@@ -235,12 +235,21 @@ class Cluster:
         node meanwhile: SLURM 22.05 requeues a GPU job that it launches on a dead node, but books
         the GPU for ever (until `restart_controller`).
         """
-        pids = daemons.marked(f"XSTILTS_NODE={self.scratch}/{node}")
+        pids = self.processes(node)
         if network.isolated(node):
             network.unplug(node)
         daemons.stop(self.scratch, node, signal.SIGKILL)
         daemons.kill(pids)
-        wait_for(lambda: not any(map(daemons.alive, pids)), 10, f"the end of {node}")
+        wait_for(lambda: not self._killed(node), 10, f"the end of {node}")
+
+    def processes(self, node: str) -> list[int]:
+        """The node's slurmd, its slurmstepds (they keep its log open) and their descendants."""
+        return daemons.holding(self.scratch / "log" / f"{node}.log")
+
+    def _killed(self, node: str) -> list[int]:
+        pids = self.processes(node)
+        daemons.kill(pids)
+        return pids
 
     # Jobs
 
@@ -256,6 +265,10 @@ class Cluster:
     def isolated(self) -> bool:
         """Whether nodes have networks of their own."""
         return all(map(network.isolated, NODES))
+
+    def kernel_limits_memory(self) -> bool:
+        """Whether the kernel does (OUT_OF_MEMORY), or SLURM by looking each second (FAILED)."""
+        return "task/cgroup" in (ETC / "slurm.conf").read_text()
 
     def submit(self, script: str, *options: str) -> int:
         """Submit a bash script by sbatch; returns the job's id.

@@ -70,17 +70,26 @@ def alive(pid: int) -> bool:
 
 def marked(mark: str) -> list[int]:
     """Processes with `mark` (`NAME=value`) in their environment, and all that descends of them."""
+    return _family(lambda entry: mark.encode() in (entry / "environ").read_bytes().split(b"\0"))
+
+
+def holding(file: Path) -> list[int]:
+    """Processes that have a file open, and all that descends of them."""
+    return _family(lambda entry: any(fd.readlink() == file for fd in (entry / "fd").iterdir()))
+
+
+def _family(belongs: Callable[[Path], bool]) -> list[int]:
+    """Processes of which `belongs(/proc/PID)` is true, and all that descends of them."""
     parents, found = {}, []
     for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            with contextlib.suppress(OSError, IndexError):
-                parents[int(entry.name)] = int(_stat(int(entry.name))[1])
-                if mark.encode() in (entry / "environ").read_bytes().split(b"\0"):
-                    found.append(int(entry.name))
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            with contextlib.suppress(OSError):  # it has ended meanwhile
+                state, parent = _stat(int(entry.name))[:2]
+                if state not in "ZX":
+                    parents[int(entry.name)] = int(parent)
+                    found += [int(entry.name)] if belongs(entry) else []
     for pid in found:  # grows while it is read
-        found += [
-            child for child, parent in parents.items() if parent == pid and child not in found
-        ]
+        found += [each for each, parent in parents.items() if parent == pid and each not in found]
     return found
 
 
