@@ -25,6 +25,7 @@ def build() -> bool:
     tools = ("ip", "nsenter", "unshare", "mount")
     if os.geteuid() != 0 or not all(map(shutil.which, tools)):
         return False
+    remove()  # what a crash left
     try:
         _run("unshare --net --mount --uts --pid --fork --mount-proc true")
         _run(f"ip link add {_BRIDGE} type bridge")
