@@ -177,11 +177,11 @@ def test_of_two_drivers_the_second_is_refused(
 def test_the_controller_and_the_accounting_are_away(
     cluster: Cluster, untouched: Study, copy: Callable[[str], Study]
 ) -> None:
-    """The controller is killed and comes back; slurmdbd is away for a minute, as jobs end."""
+    """The controller is restarted; slurmdbd is away for a minute, while jobs end."""
     study = copy(SHORT)
     driver = study.on_slurm()
     training(study, SHORT)
-    cluster.restart_controller(signal.SIGKILL)
+    cluster.restart_controller()
     cluster.stop_accounting()
     try:
         time.sleep(60)
