@@ -34,8 +34,18 @@ from xstilts.validation import parse
 
 CHECK = "data/check"
 TABLES = "tables"
-#: Stages that make all targets of a model, recipe and seed at once: where their indexes lie.
-BUNDLED = {"evaluate": "bundles/evaluate", "score": "bundles/score"}
+#: Stages of which one job makes several artifacts, and the rules of those jobs. Of data they make
+#: the rest: what no training reads.
+BUNDLED = {
+    "fetch": "fetch_rest",
+    "prepare": "prepare_rest",
+    "tokens": "tokens_rest",
+    "testset": "testset",
+    "evaluate": "evaluate",
+    "score": "score",
+}
+#: Stages that must not be begun again because other data were added.
+TRAINED = ("tokenizer", "pretrain", "translate", "intermediate", "finetune")
 #: Formats whose labels stay true in translation, and their texts. Answers of QA are places in a
 #: context and tags are of single words: neither survives.
 TRANSLATED = {
@@ -70,11 +80,24 @@ class Job:
     @property
     def inputs(self) -> list[str]:
         """Folders of the artifacts whose manifests decide whether it is made again."""
+        return self._inputs(self.implied)
+
+    @property
+    def reads(self) -> list[str]:
+        """Folders of all artifacts that it reads."""
+        return self._inputs(())
+
+    def _inputs(self, without: tuple[str, ...]) -> list[str]:
         found: list[str] = []
         for role, value in self.spec.get("inputs", {}).items():
-            if role not in self.implied:
+            if role not in without:
                 found.extend([value] if isinstance(value, str) else value)
         return list(dict.fromkeys(found))
+
+    @property
+    def rule(self) -> str:
+        """The rule that makes it alone."""
+        return self.stage
 
     @property
     def text(self) -> str:
@@ -98,6 +121,11 @@ class Bundle:
     stage: str
     out: str
     members: tuple[Job, ...]
+
+    @property
+    def rule(self) -> str:
+        """The rule that makes it."""
+        return BUNDLED[self.stage]
 
     @property
     def inputs(self) -> list[str]:
@@ -146,6 +174,17 @@ class Plan:
     def bundle_of(self) -> dict[str, str]:
         """The index of each member of a bundle."""
         return {job.out: out for out, bundle in self.bundles.items() for job in bundle.members}
+
+    @property
+    def runs(self) -> list[Job | Bundle]:
+        """What Snakemake runs: each bundle, and each job that is in none."""
+        alone = [job for out, job in self.jobs.items() if out not in self.bundle_of]
+        return [*alone, *self.bundles.values()]
+
+    def run_of(self, out: str) -> Job | Bundle:
+        """What Snakemake runs to make an artifact."""
+        index = self.bundle_of.get(out)
+        return self.bundles[index] if index else self.jobs[out]
 
     def inputs(self, out: str) -> list[str]:
         """Folders whose manifests Snakemake looks at before it makes an artifact or a bundle."""
@@ -239,18 +278,28 @@ class _Planner:
         return Plan(self.study, self.registry, self.where, self.jobs, self._bundles())
 
     def _bundles(self) -> dict[str, Bundle]:
-        """One job of Snakemake for all targets of a model, recipe and seed.
+        """One job of Snakemake for all targets of a column, or all languages of a data set.
 
         A cluster is not to be asked for thousands of jobs of a minute each, nor Snakemake for a
-        plan of them.
+        plan of them. What a training reads stays alone: if the training stood on an index, another
+        language would begin it again.
         """
-        found: dict[str, list[Job]] = {}
-        for stage, folder in BUNDLED.items():
-            for job in self.jobs.values():
-                if job.stage == stage:
-                    column = job.out.split("/")[1:-1]
-                    found.setdefault("/".join([folder, *column]), []).append(job)
+        trained, found = self._read_by_trainings(), dict[str, list[Job]]()
+        for job in self.jobs.values():
+            if job.stage in BUNDLED and job.out not in trained:
+                column = job.out.removeprefix("data/").split("/")[1:-1]
+                found.setdefault("/".join(["bundles", job.stage, *column]), []).append(job)
         return {out: Bundle(jobs[0].stage, out, tuple(jobs)) for out, jobs in found.items()}
+
+    def _read_by_trainings(self) -> set[str]:
+        """All artifacts that trainings stand on, through others too."""
+        found = set[str]()
+        waiting = [out for stage in TRAINED for out in self._outs(stage)]
+        while waiting:
+            new = set(self.jobs[waiting.pop()].reads) - found
+            found |= new
+            waiting.extend(new)
+        return found
 
     def _add(self, job: Job) -> str:
         if self.jobs.setdefault(job.out, job) != job:

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from functools import cache, lru_cache
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 
 from xstilts.artifacts.manifest import MANIFEST, Manifest, read_manifest, sha256_file
 from xstilts.artifacts.spec import canonical
 from xstilts.errors import InputError
 from xstilts.plan import Plan
+
+#: Stages of data, which are large and which nobody reads once the tables are made.
+DATA = ("fetch", "prepare", "tokens", "testset")
 
 
 class Published:
@@ -33,6 +36,7 @@ class Published:
         # All of them would fill the memory; an index is asked for several times in a row.
         self._manifest = lru_cache(4)(self._read_manifest)
         self._sha256 = cache(self._sha256_of_manifest)
+        self.must_mend = cache(self._must_mend)
         self._is_settled = cache(self._settled)
 
     def missing_files(self) -> list[str]:
@@ -81,6 +85,34 @@ class Published:
             return True
         return lost or not self._are(made.inputs)
 
+    def _must_mend(self, out: str) -> bool:
+        """Whether a bundle is broken and must run. Data are put back when something reads them."""
+        if not self.is_broken(out):
+            return False
+        bundle = self.plan.bundles[out]
+        if bundle.stage not in DATA:
+            return True
+        return any(self._runs(user) for job in bundle.members for user in self._users[job.out])
+
+    def _runs(self, out: str) -> bool:
+        """Whether an artifact will be made."""
+        if self._is_gone(out):
+            return self.must_mend(self.plan.bundle_of[out])
+        return self.is_stale(out) or not all(map(self._is_settled, self._above(out)))
+
+    def is_outdated(self, out: str) -> bool:
+        """Whether an artifact lies there and is not what is planned."""
+        return (self.results / out / MANIFEST).exists() and self.is_stale(out)
+
+    @cached_property
+    def _users(self) -> dict[str, list[str]]:
+        """Artifacts that read an artifact."""
+        found: dict[str, list[str]] = {out: [] for out in self.plan.jobs}
+        for job in self.plan.jobs.values():
+            for name in job.reads:
+                found[name].append(job.out)
+        return found
+
     def only_lost(self, out: str) -> bool:
         """Whether a bundle must run for nothing but lost files, which it will make as they were."""
         if not (self.is_broken(out) and self._is_index(out)):
@@ -90,8 +122,9 @@ class Published:
         return self._are(there) and all(map(self._is_settled, self._above(out)))
 
     def _settled(self, out: str) -> bool:
-        """Whether nothing at or above an artifact is stale."""
-        return not self.is_stale(out) and all(map(self._is_settled, self._above(out)))
+        """Whether nothing at or above an artifact is stale; what is put back as it was is not."""
+        stale = self.is_stale(out) and not self._is_gone(out)
+        return not stale and all(map(self._is_settled, self._above(out)))
 
     def _above(self, out: str) -> list[str]:
         return (self.plan.bundles.get(out) or self.plan.jobs[out]).inputs
@@ -106,6 +139,11 @@ class Published:
         index = self.plan.bundle_of.get(out)
         lost = self._manifest(index) if index and self._sha256(out) is None else None
         return lost.inputs.get(out) if lost else self._sha256(out)
+
+    def _is_gone(self, out: str) -> bool:
+        """Whether an artifact is lost whose bundle would put it back."""
+        index = self.plan.bundle_of.get(out)
+        return index is not None and self._sha256(out) is None and self._is_index(index)
 
     def _are(self, known: Mapping[str, str | None]) -> bool:
         """Whether artifacts have the manifests that are known of them by their sha256."""

@@ -33,7 +33,10 @@ PATTERNS = {
     "fetch": "data/raw/{dataset}/{language}",
     "prepare": "data/prepared/{dataset}/{language}",
     "tokens": f"data/tokens/{MODEL}/{{dataset}}/{{language}}",
-    "testset": f"data/testsets/{MODEL}/{{target}}",
+    # One job makes what no training reads.
+    "fetch_rest": "bundles/fetch/{dataset}",
+    "prepare_rest": "bundles/prepare/{dataset}",
+    "tokens_rest": f"bundles/tokens/{MODEL}/{{dataset}}",
     "intermediate": f"checkpoints/{MODEL}/{{recipe}}/seed-{{seed}}/intermediate",
     "finetune": f"checkpoints/{MODEL}/{{recipe}}/seed-{{seed}}/{{target}}",
     # One job makes the artifacts of all targets; what it makes of them is `made`.
@@ -41,6 +44,8 @@ PATTERNS = {
     "score": f"bundles/score/{MODEL}/{{recipe}}/seed-{{seed}}",
 }
 CHECK, AGGREGATE = {"check data/check"}, {"aggregate tables"}
+TESTSET = {f"testset bundles/testset/{MODEL}"}
+REST = "fetch_rest prepare_rest tokens_rest"
 PRETRAIN = {f"pretrain models/{MODEL}/base"}
 
 
@@ -84,14 +89,15 @@ OF_QA = {
 TRAININGS = jobs("intermediate", recipe="pairs", seed=1) | trained(RECIPES, TRAINED)
 
 LANGUAGE = {
-    *jobs("fetch prepare tokens", dataset=("pairs", "toy_qa", "toy_parallel"), language="qac"),
-    *jobs("testset", target=TARGETS),
+    *jobs(REST, dataset=("pairs", "toy_qa", "toy_parallel")),
+    *TESTSET,
     *CHECK,
     *EVALUATIONS,
 }
 NER = {
-    *jobs("fetch prepare tokens", dataset="toy_ner", language=("qaa", "qab")),
-    *jobs("testset", target="toy_ner"),
+    *jobs("fetch prepare tokens", dataset="toy_ner", language="qaa"),
+    *jobs(REST, dataset="toy_ner"),
+    *TESTSET,
     *CHECK,
     *trained(RECIPES, ["toy_ner"]),
     *EVALUATIONS,
@@ -184,8 +190,9 @@ def test_training_loop_edited(copy: Copy) -> None:
 def test_encoder_of_a_format_edited(copy: Copy) -> None:
     copy.edit("formats/question_answering/encode.py")
     assert copy.planned() == {
-        *jobs("tokens", dataset="toy_qa", language=("qaa", "qab")),
-        *jobs("testset", target="toy_qa"),
+        *jobs("tokens", dataset="toy_qa", language="qaa"),
+        *jobs("tokens_rest", dataset="toy_qa"),
+        *TESTSET,
         *CHECK,
         *trained(RECIPES, ["toy_qa"]),
         *EVALUATIONS,
@@ -215,15 +222,30 @@ def test_language_added(copy: Copy) -> None:
     folder = copy.results / f"predictions/{MODEL}/pairs/seed-1/pairs"
     before = {path.name: path.read_bytes() for path in folder.glob("*.jsonl")}
     assert sorted(before) == ["qaa.jsonl", "qab.jsonl"]
+    others = _data(copy)
     weights = {path: path.stat().st_mtime_ns for path in copy.results.rglob("model.safetensors")}
     (target,) = indexes("evaluate", ["pairs"])
     copy.snakemake(f"{target}/manifest.json", "--cores", "2", "--quiet", "all")
+    assert {name: time for name, time in _data(copy).items() if name in others} == others
+    assert set(_data(copy)) - set(others) == {
+        f"{kind}/{name}/qac"
+        for kind in ("raw", "prepared", f"tokens/{MODEL}")
+        for name in ("pairs", "toy_qa", "toy_parallel")
+    }
     assert json.loads((folder / "provenance.json").read_text())["predicted"] == 1
     after = {path.name: path.read_bytes() for path in folder.glob("*.jsonl")}
     assert sorted(after) == ["qaa.jsonl", "qab.jsonl", "qac.jsonl"]
     assert {name: after[name] for name in before} == before
     assert len(after["qac.jsonl"].splitlines()) == 4
     assert {path: path.stat().st_mtime_ns for path in weights} == weights
+
+
+def _data(copy: Copy) -> dict[str, int]:
+    """When each artifact of data of one language was made."""
+    data = copy.results / "data"
+    kinds = ("raw", "prepared", "tokens")
+    paths = [path for kind in kinds for path in (data / kind).rglob("manifest.json")]
+    return {path.parent.relative_to(data).as_posix(): path.stat().st_mtime_ns for path in paths}
 
 
 def test_seed_added(copy: Copy) -> None:
@@ -258,12 +280,25 @@ def test_study_made_smaller(copy: Copy) -> None:
     """Only what tells of the study as a whole is made again."""
     with copy.study() as study:
         study["recipes"], study["targets"] = ["none"], ["pairs", "toy_qa"]
-    assert copy.planned() == CHECK | columns("evaluate score", ["none"]) | AGGREGATE
+    assert copy.planned() == TESTSET | CHECK | columns("evaluate score", ["none"]) | AGGREGATE
     assert copy.made() == {
-        *("data/check", "tables"),
+        *(f"bundles/testset/{MODEL}", "data/check", "tables"),
         *indexes("evaluate score", ["none"]),
     }
     assert copy.planned() == set()
+
+
+def test_data_that_only_tests_read_become_a_trainings(copy: Copy) -> None:
+    """What a bundle has made stays as it is, and nothing that a training reads is made again."""
+    with copy.study() as study:
+        study["pretraining"]["languages"] = ["qaa"]
+    copy.made()
+    before = _data(copy)
+    with copy.study() as study:
+        study["languages"].append("qac")
+        study["targets"] = {"pairs": None, "toy_qa": None, "toy_retrieval": {"languages": ["qab"]}}
+    copy.made()
+    assert before.items() <= _data(copy).items()
 
 
 # ---- two changes at once
@@ -433,20 +468,19 @@ def _change_row(copy: Copy, language: str, split: str) -> None:
     pq.write_table(table.set_column(0, "text_a", pa.array(texts)), file)
 
 
-def _of_pairs(language: str) -> set[str]:
-    made = jobs("fetch prepare tokens", dataset="pairs", language=language)
-    return made | jobs("testset", target="pairs") | CHECK | AGGREGATE
+def _of_pairs(jobs_of_language: set[str]) -> set[str]:
+    return jobs_of_language | TESTSET | CHECK | AGGREGATE
 
 
 @pytest.mark.parametrize(
     ("language", "split", "expected"),
     [
-        ("qab", "test", _of_pairs("qab") | EVALUATIONS),
+        ("qab", "test", _of_pairs(jobs(REST, dataset="pairs")) | EVALUATIONS),
         (
             "qaa",
             "train",
             {
-                *_of_pairs("qaa"),
+                *_of_pairs(jobs("fetch prepare tokens", dataset="pairs", language="qaa")),
                 *jobs("intermediate", recipe="pairs", seed=1),
                 *trained(["none"], ["pairs"]),
                 *trained(["pairs"], TRAINED),

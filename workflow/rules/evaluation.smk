@@ -1,7 +1,7 @@
 # Predictions and scores by one process for all targets of a model, recipe and seed, then tables.
 LAYERS = "layers/{model}/{recipe}/seed-{seed}"
-EVALUATED = f"{BUNDLED['evaluate']}/{{model}}/{{recipe}}/seed-{{seed}}"
-SCORED = f"{BUNDLED['score']}/{{model}}/{{recipe}}/seed-{{seed}}"
+EVALUATED = "bundles/evaluate/{model}/{recipe}/seed-{seed}"
+SCORED = "bundles/score/{model}/{recipe}/seed-{seed}"
 
 
 # Which hidden state mines the dev pairs best; only where the study leaves the choice to them.
