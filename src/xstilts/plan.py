@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -265,6 +265,8 @@ class _Planner:
         self.targets = [registry.target(name, f"{where}: targets") for name in study.targets]
         self.models = [registry.model(name, f"{where}: models") for name in study.models]
         self.preset = registry.preset(study.preset, f"{where}: preset") if study.preset else None
+        # They are the same for all recipes and seeds.
+        self._tuned, self._tested = cache(self._tuning), cache(self._test)
         self._check_names()
 
     def plan(self) -> Plan:
@@ -837,7 +839,7 @@ class _Planner:
         checkpoint, done, head = start, list[str](), ""
         for task in train.split("-then-"):
             row = self.registry.task(task, f"{self.where}: targets")
-            described = self._task(model, row, "finetune", {})
+            described, training = self._tuned(model.name, task)
             out = f"checkpoints/{model.name}/{name}/seed-{seed}/{'-then-'.join([*done, task])}"
             # A second task of the same target goes on with the first one's head (XCOPA).
             heads = {row.head_name: head} if head else {}
@@ -847,7 +849,7 @@ class _Planner:
                 out,
                 checkpoint,
                 [described],
-                self._training(model, "finetune", [task], {}),
+                training,
                 seed=seed,
                 sampling={"exponent": 1.0, "cap": None},
                 mlm=None,
@@ -855,6 +857,12 @@ class _Planner:
             )
             done.append(task)
         return checkpoint
+
+    def _tuning(self, name: str, task: str) -> tuple[dict[str, Any], Training]:
+        """A task on which a model is fine-tuned, and how."""
+        model, row = self.registry.models[name], self.registry.tasks[task]
+        described = self._task(model, row, "finetune", {})
+        return described, self._training(model, "finetune", [task], {})
 
     # ---- evaluation
 
@@ -874,12 +882,40 @@ class _Planner:
         self, model: ModelRow, recipe: str, seed: int, target: TargetRow, checkpoint: str
     ) -> None:
         name = f"{model.name}/{recipe}/seed-{seed}/{target.name}"
+        row, test = self.registry.datasets[target.dataset], self._tested(model.name, target.name)
+        languages, given = test["languages"], test["inputs"]
+        layer = self._layer(model, recipe, seed, row, checkpoint)
+        spec = test | {"inputs": {"checkpoint": checkpoint, **given, **layer}}
+        files = tuple(f"{language}.jsonl" for language in languages)
+        out = f"predictions/{name}"
+        implied = tuple(role for role in given if role != "testset")
+        predictions = self._add(Job("evaluate", out, spec, implied=implied, files=files))
+        pool = given.get("pool_prepared")
+        score = {
+            "stage": "score",
+            "fingerprint": fingerprint("xstilts.evaluation.score"),
+            "target": target.name,
+            "metric": target.metric,
+            "format": row.format,
+            "languages": languages,
+            "inputs": {
+                "predictions": predictions,
+                "gold": given["prepared"],
+                **({"pool": pool} if pool else {}),
+            },
+        }
+        implied = ("gold", "pool")
+        self._add(Job("score", f"scores/{name}", score, implied=implied, files=("scores.json",)))
+
+    def _test(self, model_name: str, target_name: str) -> dict[str, Any]:
+        """Spec of a model's predictions for a target, whatever the checkpoint."""
+        model, target = self.registry.models[model_name], self.registry.targets[target_name]
         row = self.registry.datasets[target.dataset]
         languages = languages_of(self.study, self.registry, target, self.where)
         texts = [self._prepared(row, language) for language in languages]
         sets = [self._tokens(model, row.name, language) for language in languages]
         pool = self._pool(model, row)
-        spec = {
+        return {
             "stage": "evaluate",
             "fingerprint": fingerprint(
                 "xstilts.evaluation.evaluate",
@@ -893,33 +929,12 @@ class _Planner:
             "languages": languages,
             "decode": self._decoding(model, target, row),
             "inputs": {
-                "checkpoint": checkpoint,
                 "testset": self._testset(model, target, languages, sets, pool),
                 "tokens": sets,
                 "prepared": texts,
-                **self._layer(model, recipe, seed, row, checkpoint),
                 **pool,
             },
         }
-        files = tuple(f"{language}.jsonl" for language in languages)
-        out = f"predictions/{name}"
-        implied = ("tokens", "prepared", *pool)
-        predictions = self._add(Job("evaluate", out, spec, implied=implied, files=files))
-        score = {
-            "stage": "score",
-            "fingerprint": fingerprint("xstilts.evaluation.score"),
-            "target": target.name,
-            "metric": target.metric,
-            "format": row.format,
-            "languages": languages,
-            "inputs": {
-                "predictions": predictions,
-                "gold": texts,
-                **({"pool": pool["pool_prepared"]} if pool else {}),
-            },
-        }
-        implied = ("gold", "pool")
-        self._add(Job("score", f"scores/{name}", score, implied=implied, files=("scores.json",)))
 
     def _head(self, target: TargetRow, row: DatasetRow) -> str | None:
         """The trained head that predicts; None where only the encoder is used."""
