@@ -12,10 +12,12 @@ import sys
 from collections.abc import Iterable
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from copies import Copy, pairs
 
 from conftest import clone
@@ -288,17 +290,62 @@ def test_study_made_smaller(copy: Copy) -> None:
     assert copy.planned() == set()
 
 
-def test_data_that_only_tests_read_become_a_trainings(copy: Copy) -> None:
-    """What a bundle has made stays as it is, and nothing that a training reads is made again."""
+#: Rows of a study whose tests have training data in two languages.
+BOTH: dict[str, Any] = {
+    "datasets": {
+        "both": {
+            "title": "Both",
+            "format": "sequence_classification",
+            "source": {"toyworld": "paraphrase"},
+            "languages": ["qaa", "qab"],
+            "splits": {"train": "train", "dev": "dev", "test": "test"},
+            "fields": {"text_a": "text_a", "text_b": "text_b", "label": "label"},
+            "labels": ["different", "same"],
+            "label_values": {"0": "different", "1": "same"},
+            "licence": "CC0-1.0",
+        }
+    },
+    "tasks": {"both": {"title": "Both", "datasets": ["both"], "language": "qab"}},
+    "targets": {
+        "both": {
+            "title": "Both",
+            "train": ["pairs"],
+            "dataset": "both",
+            "metric": "accuracy",
+            "group": "classification",
+            "benchmark": ["toy"],
+        }
+    },
+}
+
+
+@pytest.mark.parametrize("edited", [False, True])
+def test_data_that_only_tests_read_become_a_trainings(copy: Copy, edited: bool) -> None:
+    """What a bundle has made stays; Snakemake does not know how, and is told what is stale."""
+    rows = copy.folder / "both.yaml"
+    rows.write_text(yaml.safe_dump(BOTH))
     with copy.study() as study:
-        study["pretraining"]["languages"] = ["qaa"]
-    copy.made()
+        study["registry"].append("both.yaml")
+        study["targets"].append("both")
+        study["toyworld"]["sizes"]["paraphrase"] = {"train": 16, "dev": 4, "test": 4}
+    assert jobs(REST, dataset="both") <= copy.planned()
+    assert f"data/tokens/{MODEL}/both/qab" in copy.made()
     before = _data(copy)
     with copy.study() as study:
-        study["languages"].append("qac")
-        study["targets"] = {"pairs": None, "toy_qa": None, "toy_retrieval": {"languages": ["qab"]}}
-    copy.made()
-    assert before.items() <= _data(copy).items()
+        study["recipes"].append("both")
+    if edited:
+        copy.edit("formats/sequence_classification/encode.py")
+    planned = copy.planned()
+    assert jobs("intermediate", recipe="both", seed=1) <= planned
+    tokens = jobs("tokens", dataset=("both",), language="qab")
+    assert planned & jobs("fetch prepare tokens", dataset="both", language="qab") == (
+        tokens if edited else set()
+    )
+    if not edited:
+        assert not planned & TRAININGS
+        copy.made()
+        assert _data(copy) == before
+    assert edited or copy.planned() == set()
 
 
 # ---- two changes at once
