@@ -66,7 +66,8 @@ class Job:
         spec: Everything that decides its bytes.
         implied: Input roles that another input's manifest already holds by its sha256: they are
             read, but Snakemake need not look at them as well.
-        files: Files that must exist afterwards, beside the manifest; Snakemake knows them.
+        files: Files that must exist afterwards, beside the manifest; a plan looks for them, not
+            Snakemake.
         threads: CPU threads it uses.
     """
 

@@ -6,6 +6,7 @@ lost and members of bundles, is looked at here, when the Snakefile is parsed. No
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from functools import cache, cached_property, lru_cache
@@ -14,7 +15,7 @@ from pathlib import Path
 from xstilts.artifacts.manifest import MANIFEST, Manifest, read_manifest, sha256_file
 from xstilts.artifacts.spec import canonical
 from xstilts.errors import InputError
-from xstilts.plan import Plan
+from xstilts.plan import Job, Plan
 
 #: Stages of data, which are large and which nobody reads once the tables are made.
 DATA = ("fetch", "prepare", "tokens", "testset")
@@ -38,18 +39,20 @@ class Published:
         self._sha256 = cache(self._sha256_of_manifest)
         self.must_mend = cache(self._must_mend)
         self._is_settled = cache(self._settled)
+        self._is_index = cache(self._has_index)
+        self._lost = cache(self._lost_files)
 
-    def missing_files(self) -> list[str]:
-        """One lost file of each published artifact that has lost any, but for those of bundles.
+    def lost(self) -> list[str]:
+        """Published artifacts that have lost files, but for those of bundles.
 
-        Snakemake looks only at files that some rule asks for; these are asked for by `all`. One is
-        enough, because an artifact is published whole; two jobs would get in each other's way.
+        Snakemake looks at manifests only: with each other file of thousands of jobs a plan takes
+        longer.
 
         Raises:
             InputError: If a manifest is broken.
         """
-        lost = {out: self._lost(out) for out in self.plan.jobs if out not in self.plan.bundle_of}
-        return [f"{out}/{min(names)}" for out, names in lost.items() if names]
+        alone = (out for out in self.plan.jobs if out not in self.plan.bundle_of)
+        return [out for out in alone if self._lost(out)]
 
     def _is_stale(self, out: str) -> bool:
         """Whether what lies in a folder is not what is planned for it, or not whole.
@@ -63,7 +66,7 @@ class Published:
             return (
                 not self._is_index(out)
                 or self.is_broken(out)
-                or any(self.is_stale(job.out) for job in bundle.members)
+                or any(map(self._has_other_inputs, bundle.members))
             )
         job = self.plan.jobs[out]
         made = self._manifest(out)
@@ -73,6 +76,14 @@ class Published:
             or any(self._expected(name) != made.inputs.get(name) for name in job.inputs)
             or bool(self._lost(out))
         )
+
+    def _has_other_inputs(self, job: Job) -> bool:
+        """Whether a member was made from other inputs than lie there.
+
+        Its index says that it is as planned and that its manifest is the one that was written.
+        """
+        made = json.loads((self.results / job.out / MANIFEST).read_bytes())["inputs"]
+        return any(self._expected(name) != made.get(name) for name in job.inputs)
 
     def _is_broken(self, out: str) -> bool:
         """Whether members of a bundle's index are not those that lie there, or have lost files."""
@@ -129,7 +140,7 @@ class Published:
     def _above(self, out: str) -> list[str]:
         return (self.plan.bundles.get(out) or self.plan.jobs[out]).inputs
 
-    def _is_index(self, out: str) -> bool:
+    def _has_index(self, out: str) -> bool:
         """Whether a bundle's index is of the specs that are planned."""
         made = self._manifest(out)
         return made is not None and canonical(made.spec) == canonical(self.plan.bundles[out].index)
@@ -159,7 +170,7 @@ class Published:
         except InputError:
             return None
 
-    def _lost(self, out: str) -> set[str]:
+    def _lost_files(self, out: str) -> set[str]:
         """Files that an artifact's manifest lists and that are gone."""
         names, folder = self.plan.jobs[out].files, self.results / out
         if not names or not (folder / MANIFEST).exists():

@@ -141,7 +141,6 @@ rule check:
         manifests(CHECK),
     output:
         manifest(CHECK),
-        f"{CHECK}/datasets.csv",
     log:
         "logs/check.log",
     resources:

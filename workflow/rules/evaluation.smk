@@ -10,7 +10,6 @@ rule sweep:
         checked(LAYERS),
     output:
         manifest(LAYERS),
-        f"{LAYERS}/layers.json",
     log:
         "logs/sweep/{model}/{recipe}/seed-{seed}.log",
     resources:
@@ -57,8 +56,6 @@ rule aggregate:
         checked(TABLES),
     output:
         manifest(TABLES),
-        f"{TABLES}/scores.csv",
-        f"{TABLES}/overview.csv",
     log:
         "logs/aggregate.log",
     resources:
