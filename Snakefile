@@ -36,6 +36,7 @@ workdir: RESULTS
 # On a cluster: what needs the network, which compute nodes do not have, and what takes no time.
 localrules:
     fetch,
+    fetch_rest,
     fetch_model,
     fetch_translator,
     tokenizer,

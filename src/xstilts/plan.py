@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +34,18 @@ from xstilts.validation import parse
 
 CHECK = "data/check"
 TABLES = "tables"
-#: Stages that make all targets of a model, recipe and seed at once: where their indexes lie.
-BUNDLED = {"evaluate": "bundles/evaluate", "score": "bundles/score"}
+#: Stages of which one job makes several artifacts, and the rules of those jobs. Of data they make
+#: the rest: what no training reads.
+BUNDLED = {
+    "fetch": "fetch_rest",
+    "prepare": "prepare_rest",
+    "tokens": "tokens_rest",
+    "testset": "testset",
+    "evaluate": "evaluate",
+    "score": "score",
+}
+#: Stages that must not be begun again because other data were added.
+TRAINED = ("tokenizer", "pretrain", "translate", "intermediate", "finetune")
 #: Formats whose labels stay true in translation, and their texts. Answers of QA are places in a
 #: context and tags are of single words: neither survives.
 TRANSLATED = {
@@ -56,7 +66,8 @@ class Job:
         spec: Everything that decides its bytes.
         implied: Input roles that another input's manifest already holds by its sha256: they are
             read, but Snakemake need not look at them as well.
-        files: Files that must exist afterwards, beside the manifest; Snakemake knows them.
+        files: Files that must exist afterwards, beside the manifest; a plan looks for them, not
+            Snakemake.
         threads: CPU threads it uses.
     """
 
@@ -70,11 +81,24 @@ class Job:
     @property
     def inputs(self) -> list[str]:
         """Folders of the artifacts whose manifests decide whether it is made again."""
+        return self._inputs(self.implied)
+
+    @property
+    def reads(self) -> list[str]:
+        """Folders of all artifacts that it reads."""
+        return self._inputs(())
+
+    def _inputs(self, without: tuple[str, ...]) -> list[str]:
         found: list[str] = []
         for role, value in self.spec.get("inputs", {}).items():
-            if role not in self.implied:
+            if role not in without:
                 found.extend([value] if isinstance(value, str) else value)
         return list(dict.fromkeys(found))
+
+    @property
+    def rule(self) -> str:
+        """The rule that makes it alone."""
+        return self.stage
 
     @property
     def text(self) -> str:
@@ -98,6 +122,11 @@ class Bundle:
     stage: str
     out: str
     members: tuple[Job, ...]
+
+    @property
+    def rule(self) -> str:
+        """The rule that makes it."""
+        return BUNDLED[self.stage]
 
     @property
     def inputs(self) -> list[str]:
@@ -146,6 +175,17 @@ class Plan:
     def bundle_of(self) -> dict[str, str]:
         """The index of each member of a bundle."""
         return {job.out: out for out, bundle in self.bundles.items() for job in bundle.members}
+
+    @property
+    def runs(self) -> list[Job | Bundle]:
+        """What Snakemake runs: each bundle, and each job that is in none."""
+        alone = [job for out, job in self.jobs.items() if out not in self.bundle_of]
+        return [*alone, *self.bundles.values()]
+
+    def run_of(self, out: str) -> Job | Bundle:
+        """What Snakemake runs to make an artifact."""
+        index = self.bundle_of.get(out)
+        return self.bundles[index] if index else self.jobs[out]
 
     def inputs(self, out: str) -> list[str]:
         """Folders whose manifests Snakemake looks at before it makes an artifact or a bundle."""
@@ -226,6 +266,8 @@ class _Planner:
         self.targets = [registry.target(name, f"{where}: targets") for name in study.targets]
         self.models = [registry.model(name, f"{where}: models") for name in study.models]
         self.preset = registry.preset(study.preset, f"{where}: preset") if study.preset else None
+        # They are the same for all recipes and seeds.
+        self._tuned, self._tested = cache(self._tuning), cache(self._test)
         self._check_names()
 
     def plan(self) -> Plan:
@@ -239,18 +281,28 @@ class _Planner:
         return Plan(self.study, self.registry, self.where, self.jobs, self._bundles())
 
     def _bundles(self) -> dict[str, Bundle]:
-        """One job of Snakemake for all targets of a model, recipe and seed.
+        """One job of Snakemake for all targets of a column, or all languages of a data set.
 
         A cluster is not to be asked for thousands of jobs of a minute each, nor Snakemake for a
-        plan of them.
+        plan of them. What a training reads stays alone: if the training stood on an index, another
+        language would begin it again.
         """
-        found: dict[str, list[Job]] = {}
-        for stage, folder in BUNDLED.items():
-            for job in self.jobs.values():
-                if job.stage == stage:
-                    column = job.out.split("/")[1:-1]
-                    found.setdefault("/".join([folder, *column]), []).append(job)
+        trained, found = self._read_by_trainings(), dict[str, list[Job]]()
+        for job in self.jobs.values():
+            if job.stage in BUNDLED and job.out not in trained:
+                column = job.out.removeprefix("data/").split("/")[1:-1]
+                found.setdefault("/".join(["bundles", job.stage, *column]), []).append(job)
         return {out: Bundle(jobs[0].stage, out, tuple(jobs)) for out, jobs in found.items()}
+
+    def _read_by_trainings(self) -> set[str]:
+        """All artifacts that trainings stand on, through others too."""
+        found = set[str]()
+        waiting = [out for stage in TRAINED for out in self._outs(stage)]
+        while waiting:
+            new = set(self.jobs[waiting.pop()].reads) - found
+            found |= new
+            waiting.extend(new)
+        return found
 
     def _add(self, job: Job) -> str:
         if self.jobs.setdefault(job.out, job) != job:
@@ -788,7 +840,7 @@ class _Planner:
         checkpoint, done, head = start, list[str](), ""
         for task in train.split("-then-"):
             row = self.registry.task(task, f"{self.where}: targets")
-            described = self._task(model, row, "finetune", {})
+            described, training = self._tuned(model.name, task)
             out = f"checkpoints/{model.name}/{name}/seed-{seed}/{'-then-'.join([*done, task])}"
             # A second task of the same target goes on with the first one's head (XCOPA).
             heads = {row.head_name: head} if head else {}
@@ -798,7 +850,7 @@ class _Planner:
                 out,
                 checkpoint,
                 [described],
-                self._training(model, "finetune", [task], {}),
+                training,
                 seed=seed,
                 sampling={"exponent": 1.0, "cap": None},
                 mlm=None,
@@ -806,6 +858,12 @@ class _Planner:
             )
             done.append(task)
         return checkpoint
+
+    def _tuning(self, name: str, task: str) -> tuple[dict[str, Any], Training]:
+        """A task on which a model is fine-tuned, and how."""
+        model, row = self.registry.models[name], self.registry.tasks[task]
+        described = self._task(model, row, "finetune", {})
+        return described, self._training(model, "finetune", [task], {})
 
     # ---- evaluation
 
@@ -825,12 +883,40 @@ class _Planner:
         self, model: ModelRow, recipe: str, seed: int, target: TargetRow, checkpoint: str
     ) -> None:
         name = f"{model.name}/{recipe}/seed-{seed}/{target.name}"
+        row, test = self.registry.datasets[target.dataset], self._tested(model.name, target.name)
+        languages, given = test["languages"], test["inputs"]
+        layer = self._layer(model, recipe, seed, row, checkpoint)
+        spec = test | {"inputs": {"checkpoint": checkpoint, **given, **layer}}
+        files = tuple(f"{language}.jsonl" for language in languages)
+        out = f"predictions/{name}"
+        implied = tuple(role for role in given if role != "testset")
+        predictions = self._add(Job("evaluate", out, spec, implied=implied, files=files))
+        pool = given.get("pool_prepared")
+        score = {
+            "stage": "score",
+            "fingerprint": fingerprint("xstilts.evaluation.score"),
+            "target": target.name,
+            "metric": target.metric,
+            "format": row.format,
+            "languages": languages,
+            "inputs": {
+                "predictions": predictions,
+                "gold": given["prepared"],
+                **({"pool": pool} if pool else {}),
+            },
+        }
+        implied = ("gold", "pool")
+        self._add(Job("score", f"scores/{name}", score, implied=implied, files=("scores.json",)))
+
+    def _test(self, model_name: str, target_name: str) -> dict[str, Any]:
+        """Spec of a model's predictions for a target, whatever the checkpoint."""
+        model, target = self.registry.models[model_name], self.registry.targets[target_name]
         row = self.registry.datasets[target.dataset]
         languages = languages_of(self.study, self.registry, target, self.where)
         texts = [self._prepared(row, language) for language in languages]
         sets = [self._tokens(model, row.name, language) for language in languages]
         pool = self._pool(model, row)
-        spec = {
+        return {
             "stage": "evaluate",
             "fingerprint": fingerprint(
                 "xstilts.evaluation.evaluate",
@@ -844,33 +930,12 @@ class _Planner:
             "languages": languages,
             "decode": self._decoding(model, target, row),
             "inputs": {
-                "checkpoint": checkpoint,
                 "testset": self._testset(model, target, languages, sets, pool),
                 "tokens": sets,
                 "prepared": texts,
-                **self._layer(model, recipe, seed, row, checkpoint),
                 **pool,
             },
         }
-        files = tuple(f"{language}.jsonl" for language in languages)
-        out = f"predictions/{name}"
-        implied = ("tokens", "prepared", *pool)
-        predictions = self._add(Job("evaluate", out, spec, implied=implied, files=files))
-        score = {
-            "stage": "score",
-            "fingerprint": fingerprint("xstilts.evaluation.score"),
-            "target": target.name,
-            "metric": target.metric,
-            "format": row.format,
-            "languages": languages,
-            "inputs": {
-                "predictions": predictions,
-                "gold": texts,
-                **({"pool": pool["pool_prepared"]} if pool else {}),
-            },
-        }
-        implied = ("gold", "pool")
-        self._add(Job("score", f"scores/{name}", score, implied=implied, files=("scores.json",)))
 
     def _head(self, target: TargetRow, row: DatasetRow) -> str | None:
         """The trained head that predicts; None where only the encoder is used."""

@@ -6,15 +6,19 @@ lost and members of bundles, is looked at here, when the Snakefile is parsed. No
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
-from functools import cache, lru_cache
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 
 from xstilts.artifacts.manifest import MANIFEST, Manifest, read_manifest, sha256_file
 from xstilts.artifacts.spec import canonical
 from xstilts.errors import InputError
-from xstilts.plan import Plan
+from xstilts.plan import Job, Plan
+
+#: Stages of data, which are large and which nobody reads once the tables are made.
+DATA = ("fetch", "prepare", "tokens", "testset")
 
 
 class Published:
@@ -33,19 +37,22 @@ class Published:
         # All of them would fill the memory; an index is asked for several times in a row.
         self._manifest = lru_cache(4)(self._read_manifest)
         self._sha256 = cache(self._sha256_of_manifest)
+        self.must_mend = cache(self._must_mend)
         self._is_settled = cache(self._settled)
+        self._is_index = cache(self._has_index)
+        self._lost = cache(self._lost_files)
 
-    def missing_files(self) -> list[str]:
-        """One lost file of each published artifact that has lost any, but for those of bundles.
+    def lost(self) -> list[str]:
+        """Published artifacts that have lost files, but for those of bundles.
 
-        Snakemake looks only at files that some rule asks for; these are asked for by `all`. One is
-        enough, because an artifact is published whole; two jobs would get in each other's way.
+        Snakemake looks at manifests only: with each other file of thousands of jobs a plan takes
+        longer.
 
         Raises:
             InputError: If a manifest is broken.
         """
-        lost = {out: self._lost(out) for out in self.plan.jobs if out not in self.plan.bundle_of}
-        return [f"{out}/{min(names)}" for out, names in lost.items() if names]
+        alone = (out for out in self.plan.jobs if out not in self.plan.bundle_of)
+        return [out for out in alone if self._lost(out)]
 
     def _is_stale(self, out: str) -> bool:
         """Whether what lies in a folder is not what is planned for it, or not whole.
@@ -59,7 +66,7 @@ class Published:
             return (
                 not self._is_index(out)
                 or self.is_broken(out)
-                or any(self.is_stale(job.out) for job in bundle.members)
+                or any(map(self._has_other_inputs, bundle.members))
             )
         job = self.plan.jobs[out]
         made = self._manifest(out)
@@ -69,6 +76,14 @@ class Published:
             or any(self._expected(name) != made.inputs.get(name) for name in job.inputs)
             or bool(self._lost(out))
         )
+
+    def _has_other_inputs(self, job: Job) -> bool:
+        """Whether a member was made from other inputs than lie there.
+
+        Its index says that it is as planned and that its manifest is the one that was written.
+        """
+        made = json.loads((self.results / job.out / MANIFEST).read_bytes())["inputs"]
+        return any(self._expected(name) != made.get(name) for name in job.inputs)
 
     def _is_broken(self, out: str) -> bool:
         """Whether members of a bundle's index are not those that lie there, or have lost files."""
@@ -81,6 +96,34 @@ class Published:
             return True
         return lost or not self._are(made.inputs)
 
+    def _must_mend(self, out: str) -> bool:
+        """Whether a bundle is broken and must run. Data are put back when something reads them."""
+        if not self.is_broken(out):
+            return False
+        bundle = self.plan.bundles[out]
+        if bundle.stage not in DATA:
+            return True
+        return any(self._runs(user) for job in bundle.members for user in self._users[job.out])
+
+    def _runs(self, out: str) -> bool:
+        """Whether an artifact will be made."""
+        if self._is_gone(out):
+            return self.must_mend(self.plan.bundle_of[out])
+        return self.is_stale(out) or not all(map(self._is_settled, self._above(out)))
+
+    def is_outdated(self, out: str) -> bool:
+        """Whether an artifact lies there and is not what is planned."""
+        return (self.results / out / MANIFEST).exists() and self.is_stale(out)
+
+    @cached_property
+    def _users(self) -> dict[str, list[str]]:
+        """Artifacts that read an artifact."""
+        found: dict[str, list[str]] = {out: [] for out in self.plan.jobs}
+        for job in self.plan.jobs.values():
+            for name in job.reads:
+                found[name].append(job.out)
+        return found
+
     def only_lost(self, out: str) -> bool:
         """Whether a bundle must run for nothing but lost files, which it will make as they were."""
         if not (self.is_broken(out) and self._is_index(out)):
@@ -90,13 +133,14 @@ class Published:
         return self._are(there) and all(map(self._is_settled, self._above(out)))
 
     def _settled(self, out: str) -> bool:
-        """Whether nothing at or above an artifact is stale."""
-        return not self.is_stale(out) and all(map(self._is_settled, self._above(out)))
+        """Whether nothing at or above an artifact is stale; what is put back as it was is not."""
+        stale = self.is_stale(out) and not self._is_gone(out)
+        return not stale and all(map(self._is_settled, self._above(out)))
 
     def _above(self, out: str) -> list[str]:
         return (self.plan.bundles.get(out) or self.plan.jobs[out]).inputs
 
-    def _is_index(self, out: str) -> bool:
+    def _has_index(self, out: str) -> bool:
         """Whether a bundle's index is of the specs that are planned."""
         made = self._manifest(out)
         return made is not None and canonical(made.spec) == canonical(self.plan.bundles[out].index)
@@ -106,6 +150,11 @@ class Published:
         index = self.plan.bundle_of.get(out)
         lost = self._manifest(index) if index and self._sha256(out) is None else None
         return lost.inputs.get(out) if lost else self._sha256(out)
+
+    def _is_gone(self, out: str) -> bool:
+        """Whether an artifact is lost whose bundle would put it back."""
+        index = self.plan.bundle_of.get(out)
+        return index is not None and self._sha256(out) is None and self._is_index(index)
 
     def _are(self, known: Mapping[str, str | None]) -> bool:
         """Whether artifacts have the manifests that are known of them by their sha256."""
@@ -121,7 +170,7 @@ class Published:
         except InputError:
             return None
 
-    def _lost(self, out: str) -> set[str]:
+    def _lost_files(self, out: str) -> set[str]:
         """Files that an artifact's manifest lists and that are gone."""
         names, folder = self.plan.jobs[out].files, self.results / out
         if not names or not (folder / MANIFEST).exists():

@@ -370,7 +370,7 @@ def test_the_command_prints_and_stores_the_plan(
 ) -> None:
     assert main(["plan", "studies/paper.yaml", "--gpus", "8", "--json", "out.json"]) == 0
     text = capsys.readouterr().out
-    assert "artifacts      3,427, of which 3,427 are to be made, by 1,761 jobs" in text
+    assert "artifacts      3,427, of which 3,427 are to be made, by 1,282 jobs" in text
     assert "on 8 GPUs" in text
     assert "assumed: operations at 30% / 60% of the published peak of a100" in text
     content = json.loads((root / "out.json").read_text())

@@ -1,6 +1,8 @@
 """Fingerprints: what changes one and what does not, for every stage of a study."""
 
 import ast
+import json
+import os
 import shutil
 import subprocess
 import sys
@@ -10,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from xstilts import plan
+from xstilts.artifacts import fingerprint as fingerprints
 from xstilts.artifacts.fingerprint import fingerprint, modules_of, tree_sha256
 from xstilts.session import Session
 
@@ -134,6 +137,60 @@ def test_imports_are_followed_wherever_they_stand(tmp_path):
     )
     names = {name.removeprefix("xstilts.") for name in modules_of(["xstilts.a"], source)}
     assert names - {"xstilts", "sub"} == {"a", "b", "sub.c", "sub.d", "sub.e", "g", "h"}
+
+
+# ---- what was found before
+
+
+def seen(source: Path) -> dict[str, str]:
+    """What another process would find."""
+    fingerprints._module.cache_clear()
+    return modules_of(["xstilts.a"], source)
+
+
+@pytest.fixture
+def kept(tmp_path):
+    """A package, and the file beside its compiled module `a` in which its tree is kept."""
+    write(tmp_path, a="from xstilts import b", b="x = 1", c="y = 2")
+    first = seen(tmp_path)
+    place = tmp_path / "xstilts/__pycache__/a.tree.json"
+    assert json.loads(place.read_text())["sha256"] == first["xstilts.a"]
+    return tmp_path, place, first
+
+
+def test_what_was_found_in_the_same_bytes_is_not_looked_for_again(kept):
+    source, place, first = kept
+    content = json.loads(place.read_text())
+    place.write_text(json.dumps(content | {"sha256": "known", "imports": ["xstilts.c"]}))
+    assert seen(source) == {"xstilts.a": "known", "xstilts.c": sha("y = 2")}
+    # Other bytes of the same meaning are looked at, and so they are from then on.
+    (source / "xstilts/a.py").write_text("from xstilts import b  # why")
+    assert seen(source) == first
+    assert seen(source) == first
+
+
+def test_an_edit_is_seen_whatever_the_times_of_files_say(kept):
+    source, _, first = kept
+    path = source / "xstilts/a.py"
+    before = path.stat()
+    path.write_text("from xstilts import c")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert seen(source).keys() - first.keys() == {"xstilts.c"}
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"key": 1}', "\x00\xff"])
+def test_a_broken_note_is_ignored_and_replaced(kept, content):
+    source, place, first = kept
+    good = place.read_text()
+    place.write_text(content, encoding="latin-1")
+    assert seen(source) == first
+    assert place.read_text() == good
+
+
+def test_it_is_done_without_where_nothing_can_be_written(tmp_path):
+    write(tmp_path, a="from xstilts import b", b="x = 1")
+    (tmp_path / "xstilts/__pycache__").write_text("no folder")
+    assert seen(tmp_path).keys() == {"xstilts.a", "xstilts.b", "xstilts"}
 
 
 @pytest.fixture(scope="module")

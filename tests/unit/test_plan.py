@@ -80,13 +80,13 @@ def test_lost_and_broken_files(results: Path) -> None:
     assert stale(plan_of(), results) == {WEIGHTS, PREDICTIONS, SCORES, "tables"}
 
 
-def test_one_lost_file_of_each_artifact_is_asked_for(results: Path) -> None:
+def test_artifacts_that_have_lost_files(results: Path) -> None:
     """But for those of bundles, whose jobs are told to run."""
-    assert Published(plan_of(), results).missing_files() == []
+    assert Published(plan_of(), results).lost() == []
     (results / PREDICTIONS / "qab.jsonl").unlink()
     for name in ("scores.csv", "overview.csv"):
         (results / "tables" / name).unlink()
-    assert Published(plan_of(), results).missing_files() == ["tables/overview.csv"]
+    assert Published(plan_of(), results).lost() == ["tables"]
 
 
 # ---- bundles
@@ -98,6 +98,7 @@ def state_of(results: Path, **changes: Any) -> dict[str, tuple[bool, bool, bool]
     return {
         bundle.stage: (seen.is_stale(out), seen.is_broken(out), seen.only_lost(out))
         for out, bundle in seen.plan.bundles.items()
+        if bundle.stage in ("evaluate", "score")
     }
 
 
@@ -112,7 +113,8 @@ FINE, STALE, BROKEN, LOST = (
 def test_a_column_is_one_bundle_of_each_stage() -> None:
     plan = plan_of(targets=["toy_nli", "toy_retrieval"], seeds=[1, 2], recipes=["none", "toy_nli"])
     members = {out: [job.out for job in bundle.members] for out, bundle in plan.bundles.items()}
-    assert len(members) == 2 * 2 * 2
+    columns = [out for out in members if out.startswith(("bundles/evaluate", "bundles/score"))]
+    assert len(columns) == 2 * 2 * 2
     assert members["bundles/evaluate/toy-xlmr/toy_nli/seed-2"] == [
         "predictions/toy-xlmr/toy_nli/seed-2/toy_nli",
         "predictions/toy-xlmr/toy_nli/seed-2/toy_retrieval",
@@ -123,6 +125,104 @@ def test_a_column_is_one_bundle_of_each_stage() -> None:
     assert plan.inputs("bundles/score/toy-xlmr/none/seed-2") == [
         "bundles/evaluate/toy-xlmr/none/seed-2"
     ]
+
+
+def _stands_on_an_index(plan: Plan, out: str) -> bool:
+    above = plan.inputs(out)
+    return any(name in plan.bundles or _stands_on_an_index(plan, name) for name in above)
+
+
+def test_languages_that_no_training_reads_are_one_bundle_of_a_data_set() -> None:
+    plan = plan_of(targets=["toy_nli", "toy_retrieval"], languages=["qaa", "qab", "qac"])
+    members = {out: [job.out for job in bundle.members] for out, bundle in plan.bundles.items()}
+    assert members["bundles/fetch/toy_nli"] == ["data/raw/toy_nli/qab", "data/raw/toy_nli/qac"]
+    assert members["bundles/tokens/toy-xlmr/toy_nli"] == [
+        "data/tokens/toy-xlmr/toy_nli/qab",
+        "data/tokens/toy-xlmr/toy_nli/qac",
+    ]
+    # Nothing is trained on it at all.
+    assert members["bundles/prepare/toy_parallel"] == [
+        f"data/prepared/toy_parallel/{code}" for code in ("qab", "qac")
+    ]
+    assert members["bundles/testset/toy-xlmr"] == [job.out for job in plan.of("testset")]
+    assert plan.inputs("bundles/testset/toy-xlmr") == [
+        "data/tokens/toy-xlmr/toy_nli/qaa",
+        "bundles/tokens/toy-xlmr/toy_nli",
+        "bundles/tokens/toy-xlmr/toy_parallel",
+    ]
+    assert "data/prepared/toy_nli/qaa" not in plan.bundle_of
+    assert {run.out for run in plan.runs} == {*plan.bundles, *set(plan.jobs) - set(plan.bundle_of)}
+
+
+@pytest.mark.parametrize("study", ["config.yaml", "studies/paper.yaml"])
+def test_no_training_stands_on_an_index(study: str, repository: Path) -> None:
+    """Else another language would begin it again."""
+    plan = Session.of_file(repository / study, repository).plan
+    for stage in ("tokenizer", "pretrain", "translate", "intermediate", "finetune"):
+        for job in plan.of(stage):
+            assert not _stands_on_an_index(plan, job.out)
+            # Nor on one by what it reads unseen.
+            assert not any(name in plan.bundle_of for name in job.reads)
+
+
+#: Data of the language that only tests read, from the top down.
+DATA = {
+    "fetch": "data/raw/toy_nli/qab",
+    "prepare": "data/prepared/toy_nli/qab",
+    "tokens": "data/tokens/toy-xlmr/toy_nli/qab",
+    "testset": "data/testsets/toy-xlmr/toy_nli",
+}
+
+
+def mended(results: Path, **changes: Any) -> set[str]:
+    """Stages whose bundles must run because of what they lost."""
+    seen = Published(plan_of(**changes), results)
+    return {seen.plan.bundles[out].stage for out in seen.plan.bundles if seen.must_mend(out)}
+
+
+def lose(results: Path, *names: str) -> None:
+    for name in names:
+        (results / name / "manifest.json").unlink()
+
+
+@pytest.mark.parametrize("stage", DATA)
+def test_data_that_nothing_reads_any_more_may_be_deleted(results: Path, stage: str) -> None:
+    lose(results, DATA[stage])
+    assert mended(results) == set()
+    seen = Published(plan_of(), results)
+    assert stale(seen.plan, results) == {DATA[stage]}
+
+
+def test_all_data_may_be_deleted(results: Path) -> None:
+    lose(results, *DATA.values())
+    assert mended(results) == set()
+
+
+def test_lost_data_are_put_back_for_what_reads_them(results: Path) -> None:
+    lose(results, *DATA.values(), PREDICTIONS)
+    assert mended(results) == {*DATA, "evaluate"}
+
+
+def test_lost_data_are_put_back_for_what_stands_on_another_training(results: Path) -> None:
+    lose(results, DATA["testset"])
+    training = {"tasks": {"toy_nli": {"learning_rate": 2e-5}}}
+    assert mended(results, training=training) == {"testset"}
+
+
+def test_lost_rows_are_put_back_for_a_score(results: Path) -> None:
+    """A score reads them; its manifest knows them by the predictions alone."""
+    lose(results, DATA["fetch"], DATA["prepare"], DATA["tokens"], SCORES)
+    assert mended(results) == {"fetch", "prepare", "score"}
+
+
+def test_an_artifact_that_is_not_there_is_not_outdated(results: Path) -> None:
+    out = "data/prepared/toy_nli/qaa"
+    assert not Published(plan_of(), results).is_outdated(out)
+    manifest = results / out / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"language": "qaa"', '"language": "qa"'))
+    assert Published(plan_of(), results).is_outdated(out)
+    manifest.unlink()
+    assert not Published(plan_of(), results).is_outdated(out)
 
 
 def test_a_bundle_that_lies_there_whole(results: Path) -> None:

@@ -20,10 +20,11 @@ from xstilts.cluster.queue import (
     job_name,
     read_entry,
     read_runs,
+    slurm_logs,
     stage_log,
     targets,
 )
-from xstilts.plan import BUNDLED, Job
+from xstilts.plan import Bundle, Job
 
 RUN_ID = "xstilts-tiny_91698517-cc8b-455f-998e-9aa5896fd569"
 #: `squeue` by its columns; each is filled with blanks up to its width, as squeue does.
@@ -174,14 +175,10 @@ def test_gpus_of_all_kinds_count_once(tres, gpus):
 
 
 def test_folders_and_logs_are_those_of_the_rules(repository):
-    """Rule names are stages; the first output is the artifact's manifest."""
+    """The first output is the artifact's manifest, or that of the bundle's index."""
     rules = "\n".join(path.read_text() for path in (repository / "workflow/rules").glob("*.smk"))
-    constants = dict(re.findall(r'^([A-Z]+) = "([^"]+)"', rules, flags=re.M))
+    constants = dict(re.findall(r'^([A-Z_]+) = "([^"]+)"', rules, flags=re.M))
     constants |= {"CHECK": "data/check", "TABLES": "tables"}
-    for constant, stage, rest in re.findall(
-        r"""^([A-Z]+) = f"{BUNDLED\['(\w+)'\]}/(.*)"$""", rules, re.M
-    ):
-        constants[constant] = f"{BUNDLED[stage]}/{rest}".replace("{{", "{").replace("}}", "}")
     found, logs = {}, {}
     for name, body in re.findall(r"^rule (\w+):\n(.*?)(?=^\S|\Z)", rules, flags=re.M | re.S):
         logs[name] = re.search(r'log:\s+"([^"]+)"', body)[1]
@@ -195,8 +192,19 @@ JOBS = [
     job("finetune", "checkpoints/tiny-xlmr/mixed/seed-1/toy_nli"),
     job("prepare", "data/prepared/toy_corpus/qaa"),
     job("check", "data/check"),
-    job("evaluate", "predictions/tiny-xlmr/none/seed-1/toy_nli"),
-    job("evaluate", "predictions/tiny-xlmr/none/seed-1/toy_pos"),
+    Bundle(
+        "evaluate",
+        "bundles/evaluate/tiny-xlmr/none/seed-1",
+        (
+            job("evaluate", "predictions/tiny-xlmr/none/seed-1/toy_nli"),
+            job("evaluate", "predictions/tiny-xlmr/none/seed-1/toy_pos"),
+        ),
+    ),
+    Bundle(
+        "prepare",
+        "bundles/prepare/toy_pos",
+        (job("prepare", "data/prepared/toy_pos/qab"), job("prepare", "data/prepared/toy_pos/qac")),
+    ),
 ]
 
 
@@ -230,7 +238,9 @@ def test_one_job_of_slurm_makes_all_members_of_a_bundle():
         "predictions/tiny-xlmr/none/seed-1/toy_nli",
         "predictions/tiny-xlmr/none/seed-1/toy_pos",
     ]
-    assert stage_log(JOBS[-1]) == "logs/evaluate/tiny-xlmr/none/seed-1.log"
+    one = entry("5", "/r/tiny/.snakemake/slurm_logs/rule_prepare_rest/toy_pos/%j.log")
+    found = by_artifact([one], Path("/r/tiny"), Places(JOBS))
+    assert sorted(found) == ["data/prepared/toy_pos/qab", "data/prepared/toy_pos/qac"]
 
 
 def test_wildcards_that_join_alike_are_told_apart_by_the_command(monkeypatch):
@@ -270,6 +280,10 @@ def test_targets_of_a_command():
 def test_log_of_a_job():
     assert stage_log(JOBS[0]) == "logs/finetune/tiny-xlmr/none/seed-1/toy_nli.log"
     assert stage_log(JOBS[3]) == "logs/check.log"
+    assert stage_log(JOBS[4]) == "logs/evaluate/tiny-xlmr/none/seed-1.log"
+    assert stage_log(JOBS[5]) == "logs/prepare/toy_pos.log"
+    assert slurm_logs(JOBS[5]) == "rule_prepare_rest/toy_pos"
+    assert slurm_logs(JOBS[3]) == "rule_check"
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from xstilts.cluster.status_text import content, text
 from xstilts.cluster.traces import Attempt, error_in, told_by_slurm
 from xstilts.config import load_study
 from xstilts.errors import InputError
-from xstilts.plan import Job, Plan
+from xstilts.plan import Bundle, Job, Plan
 from xstilts.registry import load_registry
 from xstilts.runtime import runtime
 from xstilts.training.state import training_state
@@ -38,8 +38,17 @@ def job(stage: str, out: str, **inputs: str) -> Job:
 
 
 def plan_of(*jobs: Job) -> Plan:
+    columns = [
+        Bundle(job.stage, f"bundles/{job.stage}/m/none/seed-1", (job,))
+        for job in jobs
+        if job.stage in ("evaluate", "score")
+    ]
     return Plan(
-        load_study(STUDY, "small.yaml"), load_registry(), "small.yaml", {j.out: j for j in jobs}
+        load_study(STUDY, "small.yaml"),
+        load_registry(),
+        "small.yaml",
+        {job.out: job for job in jobs},
+        {bundle.out: bundle for bundle in columns},
     )
 
 

@@ -355,7 +355,7 @@ def test_snakemake_trains_nothing_on_bad_rows(bare: Copy) -> None:
     said = bare.snakemake("--cores", "2", "--keep-going", fails=True)
     problem = "data/raw/pairs/qab/test/test.parquet: row 3: the label"
     _says(bare, said, problem, "found 2")
-    assert problem in (bare.results / "logs/prepare/pairs/qab.log").read_text()
+    assert problem in (bare.results / "logs/prepare/pairs.log").read_text()
 
 
 def test_lock_names_a_broken_file(bare: Copy) -> None:

@@ -12,10 +12,12 @@ import sys
 from collections.abc import Iterable
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from copies import Copy, pairs
 
 from conftest import clone
@@ -33,7 +35,10 @@ PATTERNS = {
     "fetch": "data/raw/{dataset}/{language}",
     "prepare": "data/prepared/{dataset}/{language}",
     "tokens": f"data/tokens/{MODEL}/{{dataset}}/{{language}}",
-    "testset": f"data/testsets/{MODEL}/{{target}}",
+    # One job makes what no training reads.
+    "fetch_rest": "bundles/fetch/{dataset}",
+    "prepare_rest": "bundles/prepare/{dataset}",
+    "tokens_rest": f"bundles/tokens/{MODEL}/{{dataset}}",
     "intermediate": f"checkpoints/{MODEL}/{{recipe}}/seed-{{seed}}/intermediate",
     "finetune": f"checkpoints/{MODEL}/{{recipe}}/seed-{{seed}}/{{target}}",
     # One job makes the artifacts of all targets; what it makes of them is `made`.
@@ -41,6 +46,8 @@ PATTERNS = {
     "score": f"bundles/score/{MODEL}/{{recipe}}/seed-{{seed}}",
 }
 CHECK, AGGREGATE = {"check data/check"}, {"aggregate tables"}
+TESTSET = {f"testset bundles/testset/{MODEL}"}
+REST = "fetch_rest prepare_rest tokens_rest"
 PRETRAIN = {f"pretrain models/{MODEL}/base"}
 
 
@@ -84,14 +91,15 @@ OF_QA = {
 TRAININGS = jobs("intermediate", recipe="pairs", seed=1) | trained(RECIPES, TRAINED)
 
 LANGUAGE = {
-    *jobs("fetch prepare tokens", dataset=("pairs", "toy_qa", "toy_parallel"), language="qac"),
-    *jobs("testset", target=TARGETS),
+    *jobs(REST, dataset=("pairs", "toy_qa", "toy_parallel")),
+    *TESTSET,
     *CHECK,
     *EVALUATIONS,
 }
 NER = {
-    *jobs("fetch prepare tokens", dataset="toy_ner", language=("qaa", "qab")),
-    *jobs("testset", target="toy_ner"),
+    *jobs("fetch prepare tokens", dataset="toy_ner", language="qaa"),
+    *jobs(REST, dataset="toy_ner"),
+    *TESTSET,
     *CHECK,
     *trained(RECIPES, ["toy_ner"]),
     *EVALUATIONS,
@@ -184,8 +192,9 @@ def test_training_loop_edited(copy: Copy) -> None:
 def test_encoder_of_a_format_edited(copy: Copy) -> None:
     copy.edit("formats/question_answering/encode.py")
     assert copy.planned() == {
-        *jobs("tokens", dataset="toy_qa", language=("qaa", "qab")),
-        *jobs("testset", target="toy_qa"),
+        *jobs("tokens", dataset="toy_qa", language="qaa"),
+        *jobs("tokens_rest", dataset="toy_qa"),
+        *TESTSET,
         *CHECK,
         *trained(RECIPES, ["toy_qa"]),
         *EVALUATIONS,
@@ -215,15 +224,30 @@ def test_language_added(copy: Copy) -> None:
     folder = copy.results / f"predictions/{MODEL}/pairs/seed-1/pairs"
     before = {path.name: path.read_bytes() for path in folder.glob("*.jsonl")}
     assert sorted(before) == ["qaa.jsonl", "qab.jsonl"]
+    others = _data(copy)
     weights = {path: path.stat().st_mtime_ns for path in copy.results.rglob("model.safetensors")}
     (target,) = indexes("evaluate", ["pairs"])
     copy.snakemake(f"{target}/manifest.json", "--cores", "2", "--quiet", "all")
+    assert {name: time for name, time in _data(copy).items() if name in others} == others
+    assert set(_data(copy)) - set(others) == {
+        f"{kind}/{name}/qac"
+        for kind in ("raw", "prepared", f"tokens/{MODEL}")
+        for name in ("pairs", "toy_qa", "toy_parallel")
+    }
     assert json.loads((folder / "provenance.json").read_text())["predicted"] == 1
     after = {path.name: path.read_bytes() for path in folder.glob("*.jsonl")}
     assert sorted(after) == ["qaa.jsonl", "qab.jsonl", "qac.jsonl"]
     assert {name: after[name] for name in before} == before
     assert len(after["qac.jsonl"].splitlines()) == 4
     assert {path: path.stat().st_mtime_ns for path in weights} == weights
+
+
+def _data(copy: Copy) -> dict[str, int]:
+    """When each artifact of data of one language was made."""
+    data = copy.results / "data"
+    kinds = ("raw", "prepared", "tokens")
+    paths = [path for kind in kinds for path in (data / kind).rglob("manifest.json")]
+    return {path.parent.relative_to(data).as_posix(): path.stat().st_mtime_ns for path in paths}
 
 
 def test_seed_added(copy: Copy) -> None:
@@ -258,12 +282,70 @@ def test_study_made_smaller(copy: Copy) -> None:
     """Only what tells of the study as a whole is made again."""
     with copy.study() as study:
         study["recipes"], study["targets"] = ["none"], ["pairs", "toy_qa"]
-    assert copy.planned() == CHECK | columns("evaluate score", ["none"]) | AGGREGATE
+    assert copy.planned() == TESTSET | CHECK | columns("evaluate score", ["none"]) | AGGREGATE
     assert copy.made() == {
-        *("data/check", "tables"),
+        *(f"bundles/testset/{MODEL}", "data/check", "tables"),
         *indexes("evaluate score", ["none"]),
     }
     assert copy.planned() == set()
+
+
+#: Rows of a study whose tests have training data in two languages.
+BOTH: dict[str, Any] = {
+    "datasets": {
+        "both": {
+            "title": "Both",
+            "format": "sequence_classification",
+            "source": {"toyworld": "paraphrase"},
+            "languages": ["qaa", "qab"],
+            "splits": {"train": "train", "dev": "dev", "test": "test"},
+            "fields": {"text_a": "text_a", "text_b": "text_b", "label": "label"},
+            "labels": ["different", "same"],
+            "label_values": {"0": "different", "1": "same"},
+            "licence": "CC0-1.0",
+        }
+    },
+    "tasks": {"both": {"title": "Both", "datasets": ["both"], "language": "qab"}},
+    "targets": {
+        "both": {
+            "title": "Both",
+            "train": ["pairs"],
+            "dataset": "both",
+            "metric": "accuracy",
+            "group": "classification",
+            "benchmark": ["toy"],
+        }
+    },
+}
+
+
+@pytest.mark.parametrize("edited", [False, True])
+def test_data_that_only_tests_read_become_a_trainings(copy: Copy, edited: bool) -> None:
+    """What a bundle has made stays; Snakemake does not know how, and is told what is stale."""
+    rows = copy.folder / "both.yaml"
+    rows.write_text(yaml.safe_dump(BOTH))
+    with copy.study() as study:
+        study["registry"].append("both.yaml")
+        study["targets"].append("both")
+        study["toyworld"]["sizes"]["paraphrase"] = {"train": 16, "dev": 4, "test": 4}
+    assert jobs(REST, dataset="both") <= copy.planned()
+    assert f"data/tokens/{MODEL}/both/qab" in copy.made()
+    before = _data(copy)
+    with copy.study() as study:
+        study["recipes"].append("both")
+    if edited:
+        copy.edit("formats/sequence_classification/encode.py")
+    planned = copy.planned()
+    assert jobs("intermediate", recipe="both", seed=1) <= planned
+    tokens = jobs("tokens", dataset=("both",), language="qab")
+    assert planned & jobs("fetch prepare tokens", dataset="both", language="qab") == (
+        tokens if edited else set()
+    )
+    if not edited:
+        assert not planned & TRAININGS
+        copy.made()
+        assert _data(copy) == before
+    assert edited or copy.planned() == set()
 
 
 # ---- two changes at once
@@ -433,20 +515,19 @@ def _change_row(copy: Copy, language: str, split: str) -> None:
     pq.write_table(table.set_column(0, "text_a", pa.array(texts)), file)
 
 
-def _of_pairs(language: str) -> set[str]:
-    made = jobs("fetch prepare tokens", dataset="pairs", language=language)
-    return made | jobs("testset", target="pairs") | CHECK | AGGREGATE
+def _of_pairs(jobs_of_language: set[str]) -> set[str]:
+    return jobs_of_language | TESTSET | CHECK | AGGREGATE
 
 
 @pytest.mark.parametrize(
     ("language", "split", "expected"),
     [
-        ("qab", "test", _of_pairs("qab") | EVALUATIONS),
+        ("qab", "test", _of_pairs(jobs(REST, dataset="pairs")) | EVALUATIONS),
         (
             "qaa",
             "train",
             {
-                *_of_pairs("qaa"),
+                *_of_pairs(jobs("fetch prepare tokens", dataset="pairs", language="qaa")),
                 *jobs("intermediate", recipe="pairs", seed=1),
                 *trained(["none"], ["pairs"]),
                 *trained(["pairs"], TRAINED),

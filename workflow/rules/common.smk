@@ -7,7 +7,7 @@ from snakemake.exceptions import WorkflowError
 from xstilts.cluster.environment import shell_prefix
 from xstilts.cluster.site import Site
 from xstilts.errors import InputError
-from xstilts.plan import BUNDLED, CHECK, TABLES
+from xstilts.plan import CHECK, TABLES
 from xstilts.published import Published
 from xstilts.session import Session
 
@@ -66,9 +66,16 @@ def manifests(pattern):
 
     @of_job
     def inputs(wildcards):
-        return [manifest(out) for out in PLAN.inputs(pattern.format(**wildcards))]
+        out = pattern.format(**wildcards)
+        return [_input(folder, out) for folder in PLAN.inputs(out)]
 
     return inputs
+
+
+def alone(pattern):
+    """The same for what a bundle may have made before a training read it: of such an artifact
+    Snakemake does not know how it was made, and it is told whether it is stale."""
+    return _forced(pattern, PUBLISHED.is_outdated, manifests(pattern))
 
 
 def checked(pattern):
@@ -85,39 +92,46 @@ def checked(pattern):
         check = manifest(CHECK)
         return [
             check if stale else ancient(check),
-            *(_input(folder, stale) for folder in PLAN.inputs(out)),
+            *(_input(folder, out) for folder in PLAN.inputs(out)),
         ]
 
     return inputs
 
 
-def bundled(pattern):
+def bundled(pattern, inputs_of=checked):
     """The same for a bundle. Its members are no outputs of the rule: if one is lost, it is told."""
-    inputs_of = checked(pattern)
+    return _forced(pattern, PUBLISHED.must_mend, inputs_of(pattern))
+
+
+def _forced(pattern, must_run, inputs_of):
+    """Inputs of a job, which Snakemake is told to run where it would not see that it must."""
 
     @of_job
     def inputs(wildcards):
         out = pattern.format(**wildcards)
-        if PUBLISHED.is_broken(out):
+        if must_run(out):
             workflow.dag.forcefiles.add(manifest(out))
         return inputs_of(wildcards)
 
     return inputs
 
 
-def _input(folder, stale):
+def _input(folder, out):
     """An input's manifest; behind files that are only put back, nothing is made again."""
-    back = not stale and folder in PLAN.bundles and PUBLISHED.only_lost(folder)
-    return ancient(manifest(folder)) if back else manifest(folder)
+    put_back = folder in PLAN.bundles and PUBLISHED.only_lost(folder)
+    if put_back and not PUBLISHED.is_stale(out):
+        return ancient(manifest(folder))
+    return manifest(folder)
 
 
 def everything(wildcards):
-    """What `all` asks for: the tables, and files that published artifacts have lost."""
+    """What `all` asks for: the tables. What has lost files is told to run."""
     begin()
     try:
-        return [manifest(TABLES), *PUBLISHED.missing_files()]
+        workflow.dag.forcefiles.update(map(manifest, PUBLISHED.lost()))
     except InputError as error:
         raise WorkflowError(str(error)) from None
+    return manifest(TABLES)
 
 
 def begin():

@@ -1,13 +1,21 @@
 # Data sets: fetched (the only network), made canonical and checked, translated where a recipe says
 # so, turned into sub-words.
+#
+# What trainings read has a job for each language, so that another language begins none again; the
+# rest of a data set has one job for all its languages, and is no fewer artifacts.
 RAW = "data/raw/{dataset}/{config}"
+RAW_REST = "bundles/fetch/{dataset}"
 PREPARED = "data/prepared/{dataset}/{language}"
+PREPARED_REST = "bundles/prepare/{dataset}"
 TOKENS = "data/tokens/{model}/{dataset}/{language}"
+TOKENS_REST = "bundles/tokens/{model}/{dataset}"
 TRANSLATED = "data/translated/{dataset}/{translator}"
-TESTSET = "data/testsets/{model}/{target}"
+TESTSETS = "bundles/testset/{model}"
 
 
 rule fetch:
+    input:
+        alone(RAW),
     output:
         manifest(RAW),
     log:
@@ -20,9 +28,24 @@ rule fetch:
         stage("fetch", RAW)
 
 
+rule fetch_rest:
+    input:
+        bundled(RAW_REST, manifests),
+    output:
+        manifest(RAW_REST),
+    log:
+        "logs/fetch/{dataset}.log",
+    resources:
+        **resources("fetch", RAW_REST),
+    params:
+        spec=spec(RAW_REST),
+    shell:
+        long_stage("fetch", RAW_REST)
+
+
 rule prepare:
     input:
-        manifests(PREPARED),
+        alone(PREPARED),
     output:
         manifest(PREPARED),
     log:
@@ -35,9 +58,24 @@ rule prepare:
         stage("prepare", PREPARED)
 
 
+rule prepare_rest:
+    input:
+        bundled(PREPARED_REST, manifests),
+    output:
+        manifest(PREPARED_REST),
+    log:
+        "logs/prepare/{dataset}.log",
+    resources:
+        **resources("prepare", PREPARED_REST),
+    params:
+        spec=spec(PREPARED_REST),
+    shell:
+        long_stage("prepare", PREPARED_REST)
+
+
 rule tokens:
     input:
-        manifests(TOKENS),
+        alone(TOKENS),
     output:
         manifest(TOKENS),
     log:
@@ -48,6 +86,21 @@ rule tokens:
         spec=spec(TOKENS),
     shell:
         stage("tokens", TOKENS)
+
+
+rule tokens_rest:
+    input:
+        bundled(TOKENS_REST, manifests),
+    output:
+        manifest(TOKENS_REST),
+    log:
+        "logs/tokens/{model}/{dataset}.log",
+    resources:
+        **resources("tokens", TOKENS_REST),
+    params:
+        spec=spec(TOKENS_REST),
+    shell:
+        long_stage("tokens", TOKENS_REST)
 
 
 # Training data in another language; it goes on where it was stopped.
@@ -66,20 +119,20 @@ rule translate:
         training("translate", TRANSLATED)
 
 
-# The test data of a target in all its languages, as one artifact.
+# The test data of each target in all its languages, as one artifact.
 rule testset:
     input:
-        manifests(TESTSET),
+        bundled(TESTSETS, manifests),
     output:
-        manifest(TESTSET),
+        manifest(TESTSETS),
     log:
-        "logs/testset/{model}/{target}.log",
+        "logs/testset/{model}.log",
     resources:
-        **resources("testset", TESTSET),
+        **resources("testset", TESTSETS),
     params:
-        spec=spec(TESTSET),
+        spec=spec(TESTSETS),
     shell:
-        stage("testset", TESTSET)
+        long_stage("testset", TESTSETS)
 
 
 # Trainings wait for it, so that bad data is known before GPU time is spent.
@@ -88,7 +141,6 @@ rule check:
         manifests(CHECK),
     output:
         manifest(CHECK),
-        f"{CHECK}/datasets.csv",
     log:
         "logs/check.log",
     resources:

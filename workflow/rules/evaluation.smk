@@ -1,7 +1,7 @@
 # Predictions and scores by one process for all targets of a model, recipe and seed, then tables.
 LAYERS = "layers/{model}/{recipe}/seed-{seed}"
-EVALUATED = f"{BUNDLED['evaluate']}/{{model}}/{{recipe}}/seed-{{seed}}"
-SCORED = f"{BUNDLED['score']}/{{model}}/{{recipe}}/seed-{{seed}}"
+EVALUATED = "bundles/evaluate/{model}/{recipe}/seed-{seed}"
+SCORED = "bundles/score/{model}/{recipe}/seed-{seed}"
 
 
 # Which hidden state mines the dev pairs best; only where the study leaves the choice to them.
@@ -10,7 +10,6 @@ rule sweep:
         checked(LAYERS),
     output:
         manifest(LAYERS),
-        f"{LAYERS}/layers.json",
     log:
         "logs/sweep/{model}/{recipe}/seed-{seed}.log",
     resources:
@@ -57,8 +56,6 @@ rule aggregate:
         checked(TABLES),
     output:
         manifest(TABLES),
-        f"{TABLES}/scores.csv",
-        f"{TABLES}/overview.csv",
     log:
         "logs/aggregate.log",
     resources:

@@ -23,7 +23,6 @@ rule tokenizer:
 rule fetch_model:
     output:
         manifest(FETCHED),
-        f"{FETCHED}/model.safetensors",
     log:
         "logs/fetch_model/{hub_model}.log",
     resources:
@@ -52,7 +51,6 @@ rule pretrain:
         checked(PRETRAINED),
     output:
         manifest(PRETRAINED),
-        f"{PRETRAINED}/model.safetensors",
     log:
         "logs/pretrain/{scratch_model}.log",
     threads: cores(PRETRAINED)

@@ -8,7 +8,6 @@ rule intermediate:
         checked(INTERMEDIATE),
     output:
         manifest(INTERMEDIATE),
-        f"{INTERMEDIATE}/model.safetensors",
     log:
         "logs/intermediate/{model}/{recipe}/seed-{seed}.log",
     threads: cores(INTERMEDIATE)
@@ -25,7 +24,6 @@ rule finetune:
         checked(FINETUNED),
     output:
         manifest(FINETUNED),
-        f"{FINETUNED}/model.safetensors",
     log:
         "logs/finetune/{model}/{recipe}/seed-{seed}/{training}.log",
     threads: cores(FINETUNED)

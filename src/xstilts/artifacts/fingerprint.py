@@ -10,7 +10,10 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import json
+import os
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -84,10 +87,44 @@ def _module(name: str, source: Path) -> tuple[str, frozenset[str]] | None:
     path = _path_of(name, source)
     if path is None:
         return None
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    content = path.read_bytes()
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
-    imports = frozenset(_imports(tree, package))
-    return tree_sha256(tree), imports
+    key = hashlib.sha256(b"\n".join([_own_code(), package.encode(), content])).hexdigest()
+    place = path.parent / "__pycache__" / f"{path.stem}.tree.json"
+    found = _remembered(place, key)
+    if found is None:
+        tree = ast.parse(content.decode("utf-8"))
+        imports = frozenset(_imports(tree, package))
+        found = tree_sha256(tree), imports
+        _remember(place, key, *found)
+    return found
+
+
+@cache
+def _own_code() -> bytes:
+    return Path(__file__).read_bytes()
+
+
+def _remembered(place: Path, key: str) -> tuple[str, frozenset[str]] | None:
+    """What was found in these very bytes before, by this very code; every plan asks for it."""
+    with suppress(OSError, ValueError, TypeError, KeyError):
+        kept = json.loads(place.read_bytes())
+        if kept["key"] == key:
+            return str(kept["sha256"]), frozenset(map(str, kept["imports"]))
+    return None
+
+
+def _remember(place: Path, key: str, sha256: str, imports: frozenset[str]) -> None:
+    """Keep it beside the compiled module, in one step; where that cannot be, it is done without."""
+    content = {"key": key, "sha256": sha256, "imports": sorted(imports)}
+    draft = place.with_suffix(f".{os.getpid()}.tmp")
+    try:
+        place.parent.mkdir(exist_ok=True)
+        draft.write_text(json.dumps(content), encoding="utf-8")
+        draft.replace(place)
+    except OSError:
+        with suppress(OSError):
+            draft.unlink()
 
 
 #: Modules that carry messages, records and settings of the process but decide no byte of an

@@ -23,8 +23,9 @@ _PLACE |= dict.fromkeys(("intermediate", "finetune", "evaluate", "sweep", "score
 
 def model_of(job: Job | Bundle) -> str | None:
     """Name of the model that a job works with or for; None if it has none, or a translator."""
-    place = 2 if isinstance(job, Bundle) else _PLACE.get(job.stage)
-    return None if place is None else job.out.split("/", place + 1)[place]
+    place = _PLACE.get(job.stage)
+    out = job.members[0].out if isinstance(job, Bundle) else job.out
+    return None if place is None else out.split("/", place + 1)[place]
 
 
 def gpus_of(job: Job | Bundle, plan: Plan, cluster: Cluster) -> int:

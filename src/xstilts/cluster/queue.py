@@ -19,15 +19,18 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from xstilts.plan import BUNDLED, Job
+from xstilts.plan import Bundle, Job
 
-#: Folder of what each stage's rule makes, an artifact or a bundle's index (a test compares them).
+#: Folder of what each rule makes, an artifact or a bundle's index (a test compares them).
 FOLDERS = {
     "fetch": "data/raw/{dataset}/{config}",
+    "fetch_rest": "bundles/fetch/{dataset}",
     "prepare": "data/prepared/{dataset}/{language}",
+    "prepare_rest": "bundles/prepare/{dataset}",
     "tokens": "data/tokens/{model}/{dataset}/{language}",
+    "tokens_rest": "bundles/tokens/{model}/{dataset}",
     "translate": "data/translated/{dataset}/{translator}",
-    "testset": "data/testsets/{model}/{target}",
+    "testset": "bundles/testset/{model}",
     "check": "data/check",
     "tokenizer": "models/{model}/tokenizer",
     "fetch_model": "models/{hub_model}/base",
@@ -40,13 +43,16 @@ FOLDERS = {
     "score": "bundles/score/{model}/{recipe}/seed-{seed}",
     "aggregate": "tables",
 }
-#: Log of each stage, below the results folder, as the rules have it.
+#: Log of each rule's stage, below the results folder.
 STAGE_LOGS = {
     "fetch": "logs/fetch/{dataset}/{config}.log",
+    "fetch_rest": "logs/fetch/{dataset}.log",
     "prepare": "logs/prepare/{dataset}/{language}.log",
+    "prepare_rest": "logs/prepare/{dataset}.log",
     "tokens": "logs/tokens/{model}/{dataset}/{language}.log",
+    "tokens_rest": "logs/tokens/{model}/{dataset}.log",
     "translate": "logs/translate/{dataset}/{translator}.log",
-    "testset": "logs/testset/{model}/{target}.log",
+    "testset": "logs/testset/{model}.log",
     "check": "logs/check.log",
     "tokenizer": "logs/tokenizer/{model}.log",
     "fetch_model": "logs/fetch_model/{hub_model}.log",
@@ -408,7 +414,7 @@ def _gpus(tres: str) -> int:
 # ---- which artifact a job makes
 
 
-def alive(results: Path, jobs: Iterable[Job]) -> dict[str, Entry]:
+def alive(results: Path, runs: Iterable[Job | Bundle]) -> dict[str, Entry]:
     """Jobs of a results folder that wait or run, whoever submitted them, by artifact folder.
 
     Of several jobs for one artifact, the one that runs, else the oldest. Where it cannot be told
@@ -416,12 +422,12 @@ def alive(results: Path, jobs: Iterable[Job]) -> dict[str, Entry]:
 
     Args:
         results: The results folder.
-        jobs: The plan's jobs.
+        runs: What Snakemake runs, of the plan.
 
     Raises:
         SlurmSilent: If SLURM is there and cannot be asked.
     """
-    return by_artifact(waiting_or_running(), results, Places(jobs)) if there() else {}
+    return by_artifact(waiting_or_running(), results, Places(runs)) if there() else {}
 
 
 def by_artifact(entries: Iterable[Entry], results: Path, places: Places) -> dict[str, Entry]:
@@ -432,8 +438,8 @@ def by_artifact(entries: Iterable[Entry], results: Path, places: Places) -> dict
     for entry in sorted(own, key=lambda entry: (not entry.runs, _number(entry.id))):
         candidates = places.of(entry.log.removeprefix(logs))
         made = candidates if len(candidates) == 1 else places.of_command(entry.id)
-        for made_by_rule in made or candidates:
-            for out in places.members[made_by_rule]:
+        for made_by_job in made or candidates:
+            for out in places.members[made_by_job]:
                 found.setdefault(out, entry)
     return found
 
@@ -442,31 +448,23 @@ def _number(job: str) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"\d+", job))
 
 
-def made_by_rule(job: Job) -> str:
-    """Folder of what the rule of a job makes: its artifact, or the index of its bundle."""
-    if job.stage not in BUNDLED:
-        return job.out
-    return "/".join([BUNDLED[job.stage], *job.out.split("/")[1:-1]])
-
-
 class Places:
     """What the path of a SLURM log stands for.
 
     Args:
-        jobs: The plan's jobs.
+        runs: What Snakemake runs, of the plan.
 
     Attributes:
         members: Artifacts, by the folder of what the rule makes.
     """
 
-    def __init__(self, jobs: Iterable[Job]) -> None:
-        self.members: dict[str, list[str]] = defaultdict(list)
+    def __init__(self, runs: Iterable[Job | Bundle]) -> None:
+        self.members: dict[str, list[str]] = {}
         self._by_rule: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
-        for job in jobs:
-            made = made_by_rule(job)
-            if made not in self.members:
-                self._by_rule[job.stage][_wildcards(job)].append(made)
-            self.members[made].append(job.out)
+        for run in runs:
+            self._by_rule[run.rule][_wildcards(run)].append(run.out)
+            jobs = run.members if isinstance(run, Bundle) else (run,)
+            self.members[run.out] = [job.out for job in jobs]
 
     def of(self, path: str) -> list[str]:
         """What a path below the folder of logs stands for; several where wildcards join alike."""
@@ -485,31 +483,32 @@ class Places:
             return []
         return [out for out in targets(text) if out in self.members]
 
-    def folder(self, job: Job) -> str:
-        """Folder of a job's SLURM logs, below the folder of logs."""
-        wildcards = _wildcards(job)
-        return f"rule_{job.stage}/{wildcards}" if wildcards else f"rule_{job.stage}"
+
+def slurm_logs(run: Job | Bundle) -> str:
+    """Folder of a job's SLURM logs, below the folder of logs."""
+    wildcards = _wildcards(run)
+    return f"rule_{run.rule}/{wildcards}" if wildcards else f"rule_{run.rule}"
 
 
-def _wildcards(job: Job) -> str:
+def _wildcards(run: Job | Bundle) -> str:
     """Values of a rule's wildcards as the plugin joins them."""
-    return "_".join(_values(job).values())
+    return "_".join(_values(run).values())
 
 
-def stage_log(job: Job) -> str:
+def stage_log(run: Job | Bundle) -> str:
     """A job's own log, below the results folder."""
-    return STAGE_LOGS[job.stage].format(**_values(job))
+    return STAGE_LOGS[run.rule].format(**_values(run))
 
 
-def _values(job: Job) -> dict[str, str]:
-    match = _pattern(job.stage).fullmatch(made_by_rule(job))
-    assert match is not None, f"{job.out} is no artifact of {job.stage}"
+def _values(run: Job | Bundle) -> dict[str, str]:
+    match = _pattern(run.rule).fullmatch(run.out)
+    assert match is not None, f"{run.out} is not made by the rule {run.rule}"
     return match.groupdict()
 
 
 @cache
-def _pattern(stage: str) -> re.Pattern[str]:
-    return re.compile(re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^/]+)", re.escape(FOLDERS[stage])))
+def _pattern(rule: str) -> re.Pattern[str]:
+    return re.compile(re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^/]+)", re.escape(FOLDERS[rule])))
 
 
 def targets(script: str) -> list[str]:

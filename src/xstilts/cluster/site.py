@@ -80,7 +80,7 @@ class Site:
 
     def _alive(self) -> dict[str, Entry]:
         try:
-            return alive(self.session.results, self.session.plan.jobs.values())
+            return alive(self.session.results, self.session.plan.runs)
         except SlurmSilent as error:
             raise InputError(
                 str(self.file),

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from xstilts.cluster import queue
-from xstilts.cluster.queue import LOGS, Entry, Places, Run, SlurmSilent, stage_log
+from xstilts.cluster.queue import LOGS, Entry, Places, Run, SlurmSilent, slurm_logs, stage_log
 from xstilts.cluster.traces import (
     Attempt,
     Driver,
@@ -179,7 +179,7 @@ class _Look:
     def __init__(self, plan: Plan, results: Path) -> None:
         self.plan, self.results = plan, results
         self.now = time.time()
-        self.places = Places(self.plan.jobs.values())
+        self.places = Places(self.plan.runs)
         self.made = made(self.plan, self.results)
         self.signs = signs(self.results)
         self.answers, self.queued, self.entries = self._ask_queue()
@@ -214,7 +214,7 @@ class _Look:
     # ---- one artifact
 
     def _standing(self, job: Job) -> Standing:
-        one = Standing(job.out, job.stage, log=stage_log(job))
+        one = Standing(job.out, job.stage, log=stage_log(self.plan.run_of(job.out)))
         if job.out in self.made:
             return self._done(one)
         sign, one.slurm = self.signs.get(job.out), self.entries.get(job.out)
@@ -283,7 +283,7 @@ class _Look:
             one.state, one.words = "failed", error
         if one.state != "waiting":
             one.tail = lines[-LINES:]
-        log = newest_log(self.results / LOGS / self.places.folder(job))
+        log = newest_log(self.results / LOGS / slurm_logs(self.plan.run_of(job.out)))
         # That of an earlier attempt says nothing of this one. A stage ends before its SLURM log.
         begun = one.attempts[-1].start if one.attempts else 0.0
         begun = max(begun, (self.results / one.log).stat().st_mtime - _SKEW if error else 0.0)
