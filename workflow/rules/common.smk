@@ -1,5 +1,6 @@
 # The study's plan, and how a rule finds its job in it.
 import inspect
+import gc
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -136,6 +137,8 @@ def everything(wildcards):
 
 def begin():
     """Begin a run; it is not known before the input of `all` that it is none for show."""
+    if not workflow.dryrun:
+        gc.enable()
     try:
         SITE.begin(workflow)
     except InputError as error:

@@ -115,6 +115,7 @@ class Spent:
         expected: Seconds x GPUs that the finished ones were planned to take (jobs without a GPU:
             seconds).
         spent: Seconds x GPUs that they took, lost attempts included.
+        unknown: Finished ones of which nobody knew before what they take.
     """
 
     stage: str
@@ -122,11 +123,12 @@ class Spent:
     done: int
     expected: float
     spent: float
+    unknown: int = 0
 
     @property
     def ratio(self) -> float | None:
-        """Spent for each second planned."""
-        return self.spent / self.expected if self.expected else None
+        """Spent for each second planned; None where nobody knew what to plan."""
+        return self.spent / self.expected if self.expected and not self.unknown else None
 
 
 def write_plan(costs: Costs, results: Path, made: str) -> Path:
@@ -183,7 +185,7 @@ def spent_of(results: Path) -> list[Spent]:
         )
     stages: dict[str, list[float]] = {}
     for out, job in _read_planned(path).items():
-        sums = stages.setdefault(job["stage"], [0, 0, 0.0, 0.0])
+        sums = stages.setdefault(job["stage"], [0, 0, 0.0, 0.0, 0])
         sums[0] += 1
         record = read_record(results / out)
         if record is None or not _after(record, job["made"]):
@@ -192,10 +194,12 @@ def spent_of(results: Path) -> list[Spent]:
         each = max(job["gpus"], 1)
         sums[2] += (job["seconds"] or 0.0) * each
         sums[3] += seconds_of(record["attempts"]) * each
+        sums[4] += job["seconds"] is None
     return [
-        Spent(stage, int(stages[stage][0]), int(stages[stage][1]), *stages[stage][2:])
+        Spent(stage, int(number), int(done), expected, spent, int(unknown))
         for stage in STAGE_ORDER
         if stage in stages
+        for number, done, expected, spent, unknown in [stages[stage]]
     ]
 
 
@@ -212,8 +216,9 @@ def spent_table(rows: list[Spent]) -> str:
     ]
     for row in [*rows, _sum(rows)]:
         ratio = "" if row.ratio is None else f"{row.ratio:6.2f}"
+        expected = "unknown" if row.unknown else duration(row.expected)
         lines.append(
-            f"{row.stage:<16} {row.planned:>8,} {row.done:>8,} {duration(row.expected):>11} "
+            f"{row.stage:<16} {row.planned:>8,} {row.done:>8,} {expected:>11} "
             f"{duration(row.spent):>11} {ratio:>6}".rstrip()
         )
     return "\n".join(lines)
@@ -234,4 +239,5 @@ def _sum(rows: list[Spent]) -> Spent:
         sum(row.done for row in rows),
         sum(row.expected for row in rows),
         sum(row.spent for row in rows),
+        sum(row.unknown for row in rows),
     )
