@@ -70,9 +70,20 @@ class Study:
     drivers: list[Driver] = field(default_factory=list)
 
     @classmethod
-    def of(cls, source: Path, folder: Path, results: Path | None = None) -> Study:
-        """A copy of a study file in a folder; its results lie there, too, or in another one."""
+    def of(
+        cls, source: Path, folder: Path, results: Path | None = None, without: str = ""
+    ) -> Study:
+        """A copy of a study file in a folder; its results lie there, too, or in another one.
+
+        Args:
+            source: The study.
+            folder: Where the copy is put.
+            results: Another folder for its results.
+            without: A target that is left out.
+        """
         content = yaml.safe_load(source.read_text(encoding="utf-8"))
+        content["targets"] = [name for name in content["targets"] if name != without]
+        content["training"]["tasks"].pop(without, None)
         content["results"] = str(results or folder)
         folder.mkdir(parents=True, exist_ok=True)
         file = folder / f"{content['study']}.yaml"
