@@ -13,10 +13,10 @@ import os
 import shutil
 from pathlib import Path
 
+from xstilts.artifacts.bundle import is_fresh
 from xstilts.artifacts.manifest import describe_files, read_manifest
-from xstilts.artifacts.publish import input_manifests, replace
-from xstilts.artifacts.spec import Spec, canonical
-from xstilts.errors import InputError
+from xstilts.artifacts.publish import replace
+from xstilts.artifacts.spec import Spec
 
 FOLDER = "kept"
 
@@ -62,14 +62,9 @@ def restore(out: Path, spec: Spec, state: Path) -> bool:
 
 def _same(place: Path, spec: Spec) -> bool:
     """Whether a kept artifact is whole, of this spec, and of inputs that are still the same."""
-    try:
-        made = read_manifest(place)
-        if canonical(made.spec) != canonical(spec) or made.inputs != input_manifests(spec):
-            return False
-    except InputError:
+    if not is_fresh(place, spec):
         return False
-    found = describe_files(place)
-    return all(found.get(name) == known for name, known in made.files.items())
+    return describe_files(place).items() >= read_manifest(place).files.items()
 
 
 def forget(state: Path) -> None:
