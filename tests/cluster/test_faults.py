@@ -121,7 +121,7 @@ def test_a_training_outlives_its_time_limit_twice(
 ) -> None:
     """One job of one minute after the other, in the same place of the queue: status 75."""
     study = copy(LONG)
-    study.on_slurm().succeeds()
+    study.on_slurm().succeeds(900)
     same(study, untouched)
     attempts = study.attempts(LONG)
     assert len(attempts) >= 3
