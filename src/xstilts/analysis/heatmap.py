@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from xstilts.analysis.numbers import signed
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.colors import Colormap, Normalize
@@ -89,7 +91,7 @@ def _draw(figure: Figure, gains: Gains) -> None:
         axis.tick_params(length=0, top=False, labeltop=axis is axes[0], labelbottom=False)
     bar = figure.colorbar(image, ax=axes, fraction=0.04, pad=0.02, aspect=30)
     ticks = _ticks(limit)
-    bar.set_ticks(ticks, labels=[_signed(tick, 0) for tick in ticks])
+    bar.set_ticks(ticks, labels=[signed(tick, 0) for tick in ticks])
     bar.minorticks_off()
     bar.set_label("points gained over none")
     bar.outline.set_visible(False)
@@ -101,7 +103,7 @@ def _draw_panel(
     matrix = gains.matrix(model)
     image = axis.imshow(matrix, cmap=style[0], norm=style[1], aspect="auto")
     for (row, column), value in np.ndenumerate(matrix):
-        text = "–" if math.isnan(value) else _signed(value, 1)
+        text = "–" if math.isnan(value) else signed(value, 1)
         colour = "0.35" if math.isnan(value) else _readable(image, value)
         axis.text(column, row, text, ha="center", va="center", color=colour)
     axis.set_title(model, loc="left", fontsize=10, fontweight="bold", pad=8)
@@ -123,14 +125,6 @@ def _readable(image: AxesImage, value: float) -> str:
     linear = np.where(channels <= 0.03928, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
     luminance = float(linear @ np.array([0.2126, 0.7152, 0.0722]))
     return "white" if luminance < 0.18 else "0.1"
-
-
-def _signed(value: float, digits: int) -> str:
-    """A number with its sign, none for what rounds to zero, and a true minus."""
-    text = f"{value:+.{digits}f}"
-    if float(text) == 0:
-        text = text[1:]
-    return text.replace("-", "\N{MINUS SIGN}")
 
 
 def _ticks(limit: float) -> list[float]:

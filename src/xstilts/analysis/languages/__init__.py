@@ -1,0 +1,1 @@
+"""The stage distances: how far each language is from the source language."""

@@ -1,0 +1,1 @@
+"""How linguistic distance degrades transfer."""

@@ -1,0 +1,1 @@
+"""Whether the best recipe can be told before training."""

@@ -1,0 +1,1 @@
+"""How the numbers compare with published ones."""

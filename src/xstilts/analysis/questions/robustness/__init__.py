@@ -1,0 +1,1 @@
+"""How robust transfer is for NER against NLI."""

@@ -1,0 +1,1 @@
+"""Which English intermediate tasks transfer best."""

@@ -1,0 +1,1 @@
+"""Statistics of score tables: intervals, tests, ranks and regressions, and when there are none."""
