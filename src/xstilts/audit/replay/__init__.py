@@ -1,0 +1,1 @@
+"""Artifacts made again from their inputs, and compared."""

@@ -1,0 +1,1 @@
+"""What of a study would be made differently today."""

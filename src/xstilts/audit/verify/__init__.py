@@ -1,0 +1,1 @@
+"""Whether everything in a results folder is as it was made."""
