@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test test-slow test-cluster lint format type schema lock clean help
+.PHONY: demo test test-slow test-cluster test-browser lint format type schema lock clean help
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -22,15 +22,21 @@ $(READY): envs/dev.lock.txt pyproject.toml
 demo: $(READY) ## Run the default study end to end: offline, CPU, minutes
 	snakemake --cores $(CORES) --scheduler greedy --quiet all --rerun-incomplete
 
+# What takes longest begins first, so that no core is left alone with it at the end.
 test: $(READY) ## Run the fast tests
-	pytest -m "not slow and not cluster" -n $(CORES) --dist loadfile
+	pytest -m "not slow and not cluster and not browser" -n $(CORES) --dist loadfile tests/workflow tests
 
 test-slow: $(READY) ## Run the slow tests
-	pytest -m "slow and not cluster"
+	pytest -m "slow and not cluster and not browser" -n $(CORES) --durations=10 tests/unit
+	pytest -m "slow and not cluster and not browser" -n $(CORES) --dist loadfile --durations=30 tests/integration/test_studies.py tests/integration/test_toy_reasoning.py tests/integration tests/workflow
 
 test-cluster: $(READY) ## Run the tests on a real SLURM of two nodes, started for them (root, apt-get)
 	pytest -m cluster -rs tests/cluster; status=$$?; \
 	$(BIN)/python tests/cluster/cluster.py down; exit $$status
+
+test-browser: $(READY) ## Open a report in a real Chromium (Debian: chromium, chromium-driver)
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -r tests/browser/requirements.txt
+	pytest -m browser -rs tests/browser
 
 lint: $(READY) ## Check style: ruff, snakefmt, snakemake --lint
 	ruff check src tests benchmarks

@@ -1,5 +1,5 @@
 # From raw data to audited tables: registry -> fetch -> prepare -> tokens -> model -> intermediate
-# -> finetune -> evaluate per language -> score -> aggregate.
+# -> finetune -> evaluate per language -> score -> aggregate, analyse -> report.
 #
 #   snakemake --cores 2                                        the toy study of config.yaml
 #   snakemake --cores 2 --configfile studies/slices.yaml       another study
@@ -28,6 +28,7 @@ include: "workflow/rules/data.smk"
 include: "workflow/rules/models.smk"
 include: "workflow/rules/training.smk"
 include: "workflow/rules/evaluation.smk"
+include: "workflow/rules/analysis.smk"
 
 
 workdir: RESULTS
@@ -42,7 +43,10 @@ localrules:
     tokenizer,
     testset,
     check,
+    distances,
     aggregate,
+    analyse,
+    report,
 
 
 rule all:

@@ -12,8 +12,8 @@ below=()
 for name in driver train dev; do
   case $name in
     driver) wanted=. ;;
-    train) wanted=".[train]" ;;
-    dev) wanted=".[train,dev]" ;;
+    train) wanted=".[train,audit]" ;;
+    dev) wanted=".[train,audit,dev]" ;;
   esac
   known=("${below[@]}")
   [[ ${1-} == --upgrade ]] || known+=(--constraint "envs/$name.lock.txt")

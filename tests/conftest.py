@@ -1,6 +1,8 @@
 """Fixtures that every test may use."""
 
 import os
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,3 +21,12 @@ def shared() -> Path:
     if not (folder / "hub").is_dir():
         pytest.skip(f"real data for tests not found at {folder} (set XSTILTS_SHARED)")
     return folder
+
+
+@pytest.fixture
+def strict_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A results folder to work in; a warning, as of a division by zero, fails the test."""
+    monkeypatch.chdir(tmp_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        yield tmp_path

@@ -18,8 +18,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from xstilts.audit import command as audit
 from xstilts.cluster import command, prune, status
 from xstilts.errors import InputError
+from xstilts.output import check_output
 from xstilts.runtime import EXIT_MORE_TIME, runtime
 
 #: Stage: module and function; imported only when it runs.
@@ -28,6 +30,7 @@ STAGES = {
     "prepare": ("xstilts.data.prepare", "run"),
     "tokenizer": ("xstilts.data.tokenizer", "run"),
     "tokens": ("xstilts.data.tokens", "run"),
+    "prompts": ("xstilts.prompting.tokens", "run"),
     "testset": ("xstilts.data.testset", "run"),
     "check": ("xstilts.data.check", "run"),
     "fetch_model": ("xstilts.data.fetch", "run_model"),
@@ -36,22 +39,32 @@ STAGES = {
     "pretrain": ("xstilts.training.stages", "pretrain"),
     "intermediate": ("xstilts.training.stages", "fine_tune"),
     "finetune": ("xstilts.training.stages", "fine_tune"),
+    "merge": ("xstilts.training.merge", "run"),
     "sweep": ("xstilts.evaluation.sweep", "run"),
     "evaluate": ("xstilts.evaluation.evaluate", "run"),
     "score": ("xstilts.evaluation.score", "run"),
+    "distances": ("xstilts.analysis.languages.distances", "run"),
+    "transferability": ("xstilts.analysis.transferability", "run"),
     "aggregate": ("xstilts.analysis.aggregate", "run"),
+    "analyse": ("xstilts.analysis.analyse", "run"),
+    "report": ("xstilts.report.build", "run"),
 }
 #: Stages that need no pandas. pyarrow imports it unasked, which is half of their time.
-LIGHT = {"fetch", "prepare", "tokenizer", "tokens", "testset", "check", "score"}
+LIGHT = {
+    *("fetch", "prepare", "tokenizer", "tokens", "prompts", "testset", "check", "score"),
+    "distances",
+}
 #: Short stages that tell nothing of their own.
 UNTOLD = {
     "fetch",
     "prepare",
     "tokenizer",
     "tokens",
+    "prompts",
     "testset",
     "fetch_model",
     "fetch_translator",
+    "merge",
 }
 #: Unix time at which this process has to be gone, for the stages that save their state.
 DEADLINE = "XSTILTS_DEADLINE"
@@ -141,36 +154,53 @@ def _prepared(stage: str) -> Callable[[Mapping[str, Any], Path], None]:
         sys.meta_path.insert(0, _NoPandas())
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    run = partial(_told if stage in UNTOLD else _run, stage)
+    return partial(_kept if stage in KEPT else _taken, run)
+
+
+def _run(stage: str, spec: Mapping[str, Any], out: Path) -> None:
+    """Run a stage; what it needs is imported now, and not for what need not be made."""
     module, function = STAGES[stage]
-    run: Callable[[Mapping[str, Any], Path], None] = getattr(
-        importlib.import_module(module), function
-    )
-    if stage in KEPT:
-        return partial(_kept, run)
-    return partial(_told, stage, run) if stage in UNTOLD else run
+    getattr(importlib.import_module(module), function)(spec, out)
 
 
-def _told(
-    stage: str, run: Callable[[Mapping[str, Any], Path], None], spec: Mapping[str, Any], out: Path
+def _take(spec: Mapping[str, Any], out: Path) -> bool:
+    """Take an artifact from the study's store, if that has it."""
+    from xstilts.artifacts.store import take
+
+    store = runtime().store
+    return store is not None and take(out, spec, store)
+
+
+def _taken(
+    run: Callable[[Mapping[str, Any], Path], None], spec: Mapping[str, Any], out: Path
 ) -> None:
+    """Run a stage, unless the study's store has what it would make."""
+    if not _take(spec, out):
+        run(spec, out)
+
+
+def _told(stage: str, spec: Mapping[str, Any], out: Path) -> None:
     """Run a stage that tells nothing of its own."""
     from xstilts.progress import Progress
 
     progress = Progress(stage, out.as_posix())
-    run(spec, out)
+    _run(stage, spec, out)
     progress.done()
 
 
 def _kept(
     run: Callable[[Mapping[str, Any], Path], None], spec: Mapping[str, Any], out: Path
 ) -> None:
-    """Run a dear stage, unless Snakemake has only lost what it made."""
+    """Run a dear stage, unless Snakemake has only lost what it made, or the store has it."""
     from xstilts.artifacts.kept import keep, restore
     from xstilts.cluster.job import ask_for_more_time, learn_end
 
     state = runtime().state
     if restore(out, spec, state):
         print(f"{out}: had been made already and is put back", file=sys.stderr)
+        return
+    if _take(spec, out):
         return
     learn_end()
     try:
@@ -232,6 +262,7 @@ def _parser() -> argparse.ArgumentParser:
     summary.set_defaults(run=_summary)
     status.add_parser(commands)
     prune.add_parser(commands)
+    audit.add_parser(commands)
     stage = commands.add_parser("stage", help="make one artifact; run by Snakemake")
     stage.add_argument("stage", choices=STAGES, metavar="STAGE", help=", ".join(STAGES))
     stage.add_argument("--out", required=True, type=Path, help="the artifact's folder")
@@ -284,7 +315,7 @@ def _submit(options: argparse.Namespace) -> None:
     wish = Wish(recipes, options.model, options.seed)
     chosen, report = submit(session, options.out, wish, options.benchmark, partial=options.partial)
     for cell in chosen:
-        dev = "no dev data" if cell.dev is None else f"dev {cell.dev:.3f}"
+        dev = "no dev data" if cell.dev is None else f"dev {cell.dev:.1f}"
         print(f"{cell.target:<12} {cell.model}  {cell.recipe}  seed {cell.seed}  {dev}")
     print(f"\n{report.table()}")
 
@@ -293,8 +324,7 @@ def _score(options: argparse.Namespace) -> None:
     from xstilts.evaluation.benchmark import score_tree
 
     out: Path | None = options.out
-    if out is not None and (out.is_dir() or not out.parent.is_dir()):
-        raise InputError(f"--out: {out}", "is no file in an existing folder")
+    check_output("--out", out)
     report = score_tree(options.predictions, options.labels, options.benchmark, options.partial)
     if not report.values:
         raise InputError(

@@ -5,12 +5,15 @@ One definition serves the parser, the error messages and the JSON schema under `
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from xstilts.errors import InputError
+from xstilts.nested import drawn_orders, with_nested
 from xstilts.training.settings import Positive, Share, Training
 from xstilts.validation import Name, Strict, Text, parse, read_yaml
 
@@ -108,6 +111,89 @@ class Recipe(Strict):
         if self.temperature is not None:
             return 1 / self.temperature
         return 1.0 if self.sampling == "proportional" else 0.0
+
+
+def _is_number(value: Any) -> str:
+    return "tagged-orders" if isinstance(value, list | tuple) else "tagged-number"
+
+
+#: How many orders are drawn, or the orders themselves.
+Orders = Annotated[
+    Annotated[Positive, Tag("tagged-number")]
+    | Annotated[tuple[tuple[Name, ...], ...], Field(min_length=1), Tag("tagged-orders")],
+    Discriminator(_is_number),
+]
+
+
+class Nested(Recipe):
+    """Nested sets of tasks: the first 1, 2, ... tasks of several orders, each set a recipe.
+
+    A set is named after its tasks, whatever order it comes from: `mnli+squad`. Where the study has
+    a recipe of the same tasks and settings, that one is taken.
+
+    Attributes:
+        tasks: All tasks. Another task makes other drawn orders, of which no set that was trained
+            is trained again; lists keep the orders.
+        orders: How many orders are drawn, each task first about equally often; or orders as
+            lists, each of all tasks.
+        seed: Seed of the drawn orders. Order k does not depend on how many there are.
+        sizes: Numbers of tasks; all from 1 on where they are not given.
+    """
+
+    tasks: Annotated[tuple[Name, ...], Field(min_length=2)]
+    orders: Orders
+    seed: Annotated[int, Field(ge=0)] = 1
+    sizes: Annotated[tuple[Positive, ...], Field(min_length=1)] | None = None
+
+    @model_validator(mode="after")
+    def _check_sets(self) -> Nested:
+        for what, values in (("tasks", self.tasks), ("sizes", self.sizes or ())):
+            if double := next((value for value in values if values.count(value) > 1), None):
+                raise ValueError(f"{double!r} stands twice under {what}")
+        if (largest := max(self.numbers)) > len(self.tasks):
+            raise ValueError(f"there are no {largest} tasks for a size of {largest}")
+        self._check_orders()
+        return self
+
+    def _check_orders(self) -> None:
+        if isinstance(self.orders, int):
+            if self.orders > (most := math.factorial(len(self.tasks))):
+                raise ValueError(f"{len(self.tasks)} tasks have {most} orders, not {self.orders}")
+            return
+        for number, order in enumerate(self.orders, 1):
+            if sorted(order) != sorted(self.tasks):
+                wrong = sorted({*order} ^ {*self.tasks}) or sorted(order)
+                raise ValueError(f"order {number} must hold each task once: see {wrong[0]!r}")
+            if self.orders.index(order) != number - 1:
+                raise ValueError(f"order {number} stands there twice")
+
+    @property
+    def numbers(self) -> list[int]:
+        """Numbers of tasks, from the fewest on."""
+        return sorted(self.sizes or range(1, len(self.tasks) + 1))
+
+    @property
+    def drawn(self) -> list[tuple[str, ...]]:
+        """The orders."""
+        if isinstance(self.orders, int):
+            return drawn_orders(self.tasks, self.orders, self.seed)
+        return list(self.orders)
+
+    @property
+    def sets(self) -> set[frozenset[str]]:
+        """The sets of tasks of all orders and sizes."""
+        return {frozenset(order[:size]) for order in self.drawn for size in self.numbers}
+
+    def recipe(self, tasks: Iterable[str]) -> Recipe:
+        """The recipe of a set of tasks, which are listed by the alphabet.
+
+        How the task of a step is drawn says nothing where there is one task only, and is left out.
+        """
+        settings = {name: getattr(self, name) for name in Recipe.model_fields}
+        settings["tasks"] = tuple(sorted(tasks))
+        if len(settings["tasks"]) == 1:
+            settings |= {"sampling": "proportional", "temperature": None}
+        return Recipe.model_construct(**settings)
 
 
 class ModelTraining(Strict):
@@ -286,6 +372,42 @@ class Evaluation(Strict):
     bootstrap_seed: int = 1
 
 
+class Prompting(Strict):
+    """How decoders are asked.
+
+    Attributes:
+        words: The prompts' own words: of the source language, or of the language that is tested
+            where the registry has them.
+        shots: Examples before a question, of the source language's training data; the same for all
+            questions and languages.
+        shots_seed: Decides which.
+        main: Which likelihood chooses: `sum` of the tokens, per `token`, per `byte`, or `pmi`
+            (less the choice's without the question). The others are reported beside it.
+        max_new_tokens: Most sub-words of a written answer.
+        tuning: Fine-tuning on the targets' own data: `none`, by `prompt`, or with a `head` on the
+            last hidden states as encoders have it.
+    """
+
+    words: Literal["source", "target"] = "source"
+    shots: Annotated[int, Field(ge=0)] = 0
+    shots_seed: int = 1
+    main: Literal["sum", "token", "byte", "pmi"] = "sum"
+    max_new_tokens: Positive = 32
+    tuning: Literal["none", "prompt", "head"] = "none"
+
+
+class Transferability(Strict):
+    """What is measured of recipes before any fine-tuning, to predict which of them is best.
+
+    Attributes:
+        examples: Training examples of each task that are looked at; fewer where it has not so many.
+        seed: Decides which; the same for all checkpoints.
+    """
+
+    examples: Annotated[int, Field(ge=2)] = 1000
+    seed: int = 1
+
+
 class ToyWorld(Strict):
     """Sizes of the synthetic data sets.
 
@@ -351,9 +473,13 @@ class Study(Strict):
         mirror: Folder in the Hub's layout to take data and models from instead of the Hub; the
             environment variable ``XSTILTS_MIRROR`` does the same.
         files: Folders of user-supplied files, by data set (CCG, own corpora) or model.
+        store: Shared folder of finished artifacts (`xstilts audit store`): what it holds is taken
+            instead of made, and nothing is written there; the environment variable
+            ``XSTILTS_STORE`` does the same.
         registry: Extra registry files with rows of the user's own.
         models: Pretrained models, by registry name.
         recipes: Recipes by name; a list of task names is a recipe per task.
+        nested: Nested sets of tasks, which become recipes too.
         targets: Targets, by registry name; with languages of their own where needed.
         languages: Languages to evaluate in, or ``all``.
         source_language: Language of training; the change against it is reported.
@@ -365,6 +491,8 @@ class Study(Strict):
         encoding: Sub-word settings.
         translation: How training data are translated.
         evaluation: Prediction and scoring.
+        prompting: How decoders are asked.
+        transferability: What is measured of recipes before any fine-tuning; null for nothing.
         toyworld: Sizes of synthetic data.
         log_seconds: Seconds between two progress lines of a job.
         save_seconds: Seconds between two saved states of a training; default: two minutes, or a
@@ -380,9 +508,11 @@ class Study(Strict):
     lock: Path | None = None
     mirror: Path | None = None
     files: dict[str, Path] = {}
+    store: Path | None = None
     registry: Annotated[tuple[Path, ...], BeforeValidator(_one_or_many)] = ()
     models: Names
     recipes: Annotated[dict[Name, Recipe], Field(min_length=1), BeforeValidator(_recipes)]
+    nested: Nested | None = None
     targets: Annotated[dict[Name, TargetChoice], Field(min_length=1), BeforeValidator(_targets)]
     languages: Languages = "all"
     source_language: Text = "en"
@@ -393,6 +523,8 @@ class Study(Strict):
     encoding: EncodingSection = EncodingSection()
     translation: Translation = Translation()
     evaluation: Evaluation = Evaluation()
+    prompting: Prompting = Prompting()
+    transferability: Transferability | None = Transferability()
     toyworld: ToyWorld = ToyWorld()
     log_seconds: Annotated[float, Field(gt=0)] = 15.0
     save_seconds: Annotated[float, Field(gt=0)] | None = None
@@ -420,7 +552,7 @@ def load_study(content: Any, where: str) -> Study:
         if values != "all" and len(set(values)) < len(values):
             double = next(value for value in values if list(values).count(value) > 1)
             raise InputError(f"{where}: {key}", f"{double!r} stands there twice")
-    return study
+    return with_nested(study, where)
 
 
 def read_study(path: Path) -> Study:

@@ -36,8 +36,27 @@ class InputError(Exception):
             parts.append(f"expected {expected}")
         if found is not None:
             parts.append(f"found {found}")
-        message = "; ".join(parts)
-        super().__init__(message + (f". {hint}" if hint else ""))
+        #: The message without the hint, for who has another.
+        self.told = "; ".join(parts)
+        super().__init__(self.told + (f". {hint}" if hint else ""))
+
+
+class OtherVersion(InputError):
+    """A file of xstilts' own that another version of xstilts has written.
+
+    Args:
+        where: The file.
+        known: The version that this code reads and writes.
+        found: The version that the file names.
+        hint: What the user should do.
+    """
+
+    def __init__(self, where: str, known: int, found: object, hint: str | None = None) -> None:
+        super().__init__(
+            where, "is of another version", expected=str(known), found=str(found), hint=hint
+        )
+        #: Whether newer code has written it.
+        self.is_newer = isinstance(found, int) and found > known
 
 
 def nearest(name: object, valid: Iterable[str]) -> str:

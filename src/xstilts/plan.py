@@ -14,38 +14,54 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
+from xstilts.analysis.questions import QUESTIONS
 from xstilts.artifacts.bundle import index_spec
 from xstilts.artifacts.fingerprint import fingerprint
 from xstilts.artifacts.spec import Spec, canonical
 from xstilts.config import ContinuedMlm, Encoding, Recipe, Study
 from xstilts.data.lock import Lock
 from xstilts.errors import InputError, nearest
+from xstilts.nested import chains
+from xstilts.prompting.chosen import CHOSEN, COMPARED, decoding, is_prompted, prompt_entry
 from xstilts.registry import Registry
 from xstilts.registry.rows import (
     DatasetRow,
     ModelRow,
+    PromptRow,
     TargetRow,
     TaskRow,
     ToySource,
     TranslatorRow,
 )
+from xstilts.report.assets import assets_sha256
+from xstilts.report.facts import facts
 from xstilts.training.settings import Training
 from xstilts.validation import parse
 
 CHECK = "data/check"
 TABLES = "tables"
+ANALYSIS = "analysis"
+REPORT = "report"
+#: Stages that make weights.
+TRAININGS = ("pretrain", "intermediate", "finetune")
+#: Stages that only look through a model.
+LOOKS = ("sweep", "evaluate", "transferability")
+#: Stages that wait for the check of all data.
+CHECKED = (*TRAININGS, *LOOKS, "score", "aggregate", "analyse", "report")
 #: Stages of which one job makes several artifacts, and the rules of those jobs. Of data they make
 #: the rest: what no training reads.
 BUNDLED = {
     "fetch": "fetch_rest",
     "prepare": "prepare_rest",
     "tokens": "tokens_rest",
+    "prompts": "prompts_rest",
     "testset": "testset",
     "evaluate": "evaluate",
     "score": "score",
+    "transferability": "transferability",
 }
 #: Stages that must not be begun again because other data were added.
-TRAINED = ("tokenizer", "pretrain", "translate", "intermediate", "finetune")
+TRAINED = ("tokenizer", "translate", *TRAININGS)
 #: Formats whose labels stay true in translation, and their texts. Answers of QA are places in a
 #: context and tags are of single words: neither survives.
 TRANSLATED = {
@@ -54,6 +70,10 @@ TRANSLATED = {
 }
 #: Candidates that a ranking writes down: XTREME-R looks at no more.
 RANKED = 20
+#: Most sub-words of a prompt with its answer, where neither study nor model has fewer.
+PROMPT_LENGTH = 1024
+#: Rows of each test set that are looked at to say what a tokenizer does.
+READ = 1000
 
 
 @dataclass(frozen=True)
@@ -254,6 +274,16 @@ def prepared(dataset: str, language: str) -> str:
     return f"data/prepared/{dataset}/{language}"
 
 
+def prompts(model: str, dataset: str, language: str) -> str:
+    """Folder of the prompts that a decoder is trained on; `language` may be a translator."""
+    return f"data/prompts/{model}/{dataset}/{language}"
+
+
+def questions(model: str, dataset: str, language: str) -> str:
+    """Folder of the prompts that a decoder is tested on."""
+    return f"data/questions/{model}/{dataset}/{language}"
+
+
 def tokens(model: str, dataset: str, language: str) -> str:
     """Folder of a data set's sub-words for a model's tokenizer; `language` may be a translator."""
     return f"data/tokens/{model}/{dataset}/{language}"
@@ -276,8 +306,10 @@ class _Planner:
             for recipe in self.study.recipes:
                 for seed in self.study.seeds:
                     self._cell_column(model, recipe, seed)
+        for model in self.models:
+            self._distances(model)
         self._check_stage()
-        self._aggregate()
+        self._results()
         return Plan(self.study, self.registry, self.where, self.jobs, self._bundles())
 
     def _bundles(self) -> dict[str, Bundle]:
@@ -317,6 +349,7 @@ class _Planner:
 
     def _check_names(self) -> None:
         self._check_languages()
+        self._check_nested()
         for name, recipe in self.study.recipes.items():
             self._check_recipe(name, recipe)
         self._check_sections()
@@ -338,6 +371,14 @@ class _Planner:
                 )
         for target in self.targets:
             languages_of(study, registry, target, self.where)
+
+    def _check_nested(self) -> None:
+        """What all sets share is wrong at its own place, not in each of their recipes."""
+        if self.study.nested:
+            place = f"{self.where}: nested"
+            for task in self.study.nested.tasks:
+                self.registry.task(task, f"{place}.tasks")
+            parse(Training, self.study.nested.training, f"{place}.training")
 
     def _check_recipe(self, name: str, recipe: Recipe) -> None:
         place = f"{self.where}: recipes.{name}"
@@ -425,7 +466,7 @@ class _Planner:
             (
                 "encoding.datasets",
                 study.encoding.datasets,
-                set(rows) | {row.format for row in rows.values()},
+                set(rows) | {"prompted"} | {row.format for row in rows.values()},
                 "unknown data set or format",
             ),
             ("toyworld.sizes", study.toyworld.sizes, kinds, "unknown kind of toy data"),
@@ -454,7 +495,39 @@ class _Planner:
         for key, steps in (("warmup", "warmup_steps"), ("epochs", "max_steps")):
             if key in above:
                 below.pop(steps, None)
-        return parse(Training, below | above, f"{self.where}: training")
+        settings = parse(Training, below | above, f"{self.where}: training")
+        return self._with_adapters(model, stage, settings, own)
+
+    def _with_adapters(
+        self, model: ModelRow, stage: str, settings: Training, own: dict[str, Any]
+    ) -> Training:
+        """Adapters are of pretrained decoders; the study's default may name them for these."""
+        pretraining = stage == "pretraining"
+        if settings.lora is None or (model.kind == "decoder" and not pretraining):
+            return settings
+        if pretraining and "lora" not in own:
+            return settings.model_copy(update={"lora": None})
+        raise InputError(
+            f"{self.where}: {'pretraining.' if pretraining else ''}training",
+            "adapters of random weights learn nothing"
+            if pretraining
+            else f"lora is for decoders, and {model.name!r} is an encoder",
+            hint="Leave lora out there"
+            if pretraining
+            else "Set lora under training.models of each decoder, or to null under that of "
+            f"{model.name}",
+        )
+
+    def _prompt_length(self, model: ModelRow) -> int:
+        """Most sub-words of a prompt with its answer."""
+        own = self.study.encoding.datasets.get("prompted", {})
+        where = f"{self.where}: encoding.datasets.prompted"
+        wanted = parse(Encoding, {"max_length": PROMPT_LENGTH} | own, where).max_length
+        if own and wanted > model.max_length:
+            expected = f"at most {model.max_length}"
+            problem = f"max_length is longer than the positions of {model.name}"
+            raise InputError(where, problem, expected=expected, found=str(wanted))
+        return min(wanted, model.max_length)
 
     def _encoding(self, model: ModelRow, row: DatasetRow) -> Encoding:
         above = self.study.encoding.merged(row.format, row.name)
@@ -561,12 +634,14 @@ class _Planner:
             texts = self._prepared(row, language)
         else:
             texts, language = self._translated(row, language, translator), translator.target
+        causal = model.kind == "decoder" and row.format == "masked_lm"
+        format_name = "causal_lm" if causal else row.format
         spec = {
             "stage": "tokens",
             "fingerprint": fingerprint(
-                "xstilts.data.tokens", f"xstilts.formats.{row.format}.encode"
+                "xstilts.data.tokens", f"xstilts.formats.{format_name}.encode"
             ),
-            "format": row.format,
+            "format": format_name,
             "dataset": dataset,
             "language": language,
             "encoding": self._encoding(model, row).model_dump(mode="json"),
@@ -577,6 +652,102 @@ class _Planner:
             },
         }
         return self._add(Job("tokens", out, spec))
+
+    def _prompts(
+        self,
+        model: ModelRow,
+        dataset: str,
+        language: str,
+        translator: TranslatorRow | None = None,
+    ) -> str:
+        """A data set's training rows as prompts, in words of the source language."""
+        row = self.registry.dataset(dataset, self.where)
+        out = prompts(model.name, dataset, translator.name if translator else language)
+        if translator is None:
+            texts = self._prepared(row, language)
+        else:
+            texts, language = self._translated(row, language, translator), translator.target
+        place = f"{self.where}: prompting"
+        entry = prompt_entry(
+            self.registry.prompt_of(dataset, place), self.study.source_language, place
+        )
+        return self._prompted(model, out, row, language, texts, entry, ["train", "dev"])
+
+    def _questions(self, model: ModelRow, target: TargetRow, language: str) -> str:
+        """A target's test rows as prompts, in words that the study chooses.
+
+        Before them stand examples of the task that encoders are fine-tuned on, if any are wanted.
+        """
+        row, prompting = self.registry.datasets[target.dataset], self.study.prompting
+        place, source = f"{self.where}: prompting", self.study.source_language
+        prompt = self.registry.prompt_of(row.name, place)
+        entry = prompt_entry(prompt, language if prompting.words == "target" else source, place)
+        shots: dict[str, Any] = {}
+        if prompting.shots:
+            shots = {"number": prompting.shots, "seed": prompting.shots_seed}
+            shots["words"] = prompt_entry(prompt, source, place)["words"]
+        out = questions(model.name, row.name, language)
+        texts, read = self._prepared(row, language), self._shots(prompt, target) if shots else None
+        room = 0 if row.format in CHOSEN else self._written(model)
+        return self._prompted(model, out, row, language, texts, entry, ["test"], shots, read, room)
+
+    def _written(self, model: ModelRow) -> int:
+        """Sub-words that are kept free behind a question, for its answer."""
+        most, length = self.study.prompting.max_new_tokens, self._prompt_length(model)
+        if most > length // 2:
+            raise InputError(
+                f"{self.where}: prompting.max_new_tokens",
+                f"leaves less than half of a prompt of {model.name!r} for the question",
+                expected=f"at most {length // 2}",
+                found=str(most),
+                hint="Lower it, or raise encoding.datasets.prompted.max_length",
+            )
+        return most
+
+    def _prompted(
+        self,
+        model: ModelRow,
+        out: str,
+        row: DatasetRow,
+        language: str,
+        texts: str,
+        prompt: dict[str, Any],
+        splits: list[str],
+        shots: dict[str, Any] | None = None,
+        shots_of: str | None = None,
+        room: int = 0,
+    ) -> str:
+        spec = {
+            "stage": "prompts",
+            "fingerprint": fingerprint("xstilts.prompting.tokens"),
+            "format": row.format,
+            "dataset": row.name,
+            "language": language,
+            "splits": splits,
+            "prompt": prompt,
+            "encoding": {"max_length": self._prompt_length(model) - room},
+            "shots": shots or None,
+            "inputs": {
+                "prepared": texts,
+                "tokenizer": f"models/{model.name}/tokenizer",
+                **({"shots": shots_of} if shots_of else {}),
+            },
+        }
+        return self._add(Job("prompts", out, spec))
+
+    def _shots(self, prompt: PromptRow, target: TargetRow) -> str:
+        """The training rows that examples are drawn from."""
+        task = self.registry.tasks[target.train[-1]]
+        own = [name for name in task.datasets if name in prompt.datasets]
+        if not own:
+            raise InputError(
+                f"{self.where}: prompting.shots",
+                f"the data of task {task.name!r} are not rendered by prompt {prompt.name!r}",
+                expected=f"one of {', '.join(prompt.datasets)}",
+                found=", ".join(task.datasets),
+                hint="Set shots: 0, or add the data set to the prompt's row",
+            )
+        return self._prepared(self.registry.datasets[own[0]], task.language)
 
     def _translated(self, row: DatasetRow, language: str, translator: TranslatorRow) -> str:
         """A data set's training rows in another language; one for all models, recipes and seeds."""
@@ -633,6 +804,8 @@ class _Planner:
         described = model.model_dump(
             mode="json", include={"name", "architecture", "hub", "scratch", "layers", "max_length"}
         )
+        if model.pad_token:
+            described["pad_token"] = model.pad_token
         if model.hub is not None:
             self._hub_model(model, described)
         else:
@@ -640,9 +813,12 @@ class _Planner:
 
     def _hub_model(self, model: ModelRow, described: dict[str, Any]) -> None:
         lock = self.lock.model(model.name)
+        known = (lock or {}).get("files", {})
+        index = [name for name in known if name == "model.safetensors.index.json"]
+        weights = tuple(index or ["model.safetensors"])
         for stage, out, files in (
             ("tokenizer", "tokenizer", ()),
-            ("fetch_model", "base", ("model.safetensors",)),
+            ("fetch_model", "base", weights),
         ):
             spec = {"stage": stage, "model": described, "lock": lock, "inputs": {}}
             self._add(Job(stage, f"models/{model.name}/{out}", spec, files=files))
@@ -670,13 +846,13 @@ class _Planner:
         training = self._training(model, "pretraining", (), settings.training)
         spec = {
             "stage": "pretrain",
-            "fingerprint": _training_code(["masked_lm"]),
+            "fingerprint": _training_code([_text_format(model)]),
             "model": described,
             "seed": settings.seed,
             "settings": training.model_dump(mode="json"),
             "mlm": {
                 "exponent": settings.exponent,
-                "mask": settings.mask,
+                "mask": _mask(model, settings.mask),
                 "learning_rate": None,
                 "batch_size": training.batch_size,
             },
@@ -712,20 +888,41 @@ class _Planner:
         """
         datasets = [self.registry.datasets[name] for name in row.datasets]
         alone = self._training(model, stage, [row.name], own)
+        prompted = self._in_prompts(model, datasets[0], stage)
+        read = self._prompts if prompted else self._tokens
         for data in datasets:
-            self._check_budget(row, data, self._encoding(model, data), alone)
+            if prompted:
+                self._check_prompt_budget(row, model, alone)
+            else:
+                self._check_budget(row, data, self._encoding(model, data), alone)
         return {
             "name": row.name,
-            "head": row.head_name,
-            "format": datasets[0].format,
+            "head": "causal_lm" if prompted else row.head_name,
+            "format": "prompted" if prompted else datasets[0].format,
             "tokens": [
-                self._tokens(model, data.name, row.language, translator)
+                read(model, data.name, row.language, translator)
                 for translator in translators
                 for data in datasets
             ],
             "batch_size": alone.batch_size,
-            "negatives": alone.negatives,
+            "negatives": None if prompted else alone.negatives,
         }
+
+    def _in_prompts(self, model: ModelRow, row: DatasetRow, stage: str) -> bool:
+        """Whether a model is trained on a data set in words: a decoder, unless it gets a head."""
+        headed = stage == "finetune" and self.study.prompting.tuning == "head"
+        return model.kind == "decoder" and not headed and row.format not in COMPARED
+
+    def _check_prompt_budget(self, task: TaskRow, model: ModelRow, training: Training) -> None:
+        needed = self._prompt_length(model)
+        if needed > training.micro_batch_tokens:
+            raise InputError(
+                f"{self.where}: training.tasks.{task.name}.micro_batch_tokens",
+                "a prompt has to go through the model at once and does not fit",
+                expected=f"at least {needed}",
+                found=str(training.micro_batch_tokens),
+                hint="Raise it, or lower encoding.datasets.prompted.max_length",
+            )
 
     def _check_budget(
         self, task: TaskRow, data: DatasetRow, encoding: Encoding, training: Training
@@ -756,7 +953,7 @@ class _Planner:
         return {
             "share": mlm.share,
             "exponent": mlm.exponent,
-            "mask": mlm.mask,
+            "mask": _mask(model, mlm.mask),
             "learning_rate": mlm.learning_rate,
             "batch_size": mlm.batch_size or training.batch_size,
             "tokens": [self._tokens(model, name, code) for name, code in corpus],
@@ -772,7 +969,8 @@ class _Planner:
         **more: Any,
     ) -> str:
         mlm = more.get("mlm")
-        formats = sorted({task["format"] for task in tasks} | ({"masked_lm"} if mlm else set()))
+        text = {"causal_lm" if mlm["mask"] is None else "masked_lm"} if mlm else set[str]()
+        formats = sorted({task["format"] for task in tasks} | text)
         read = [path for task in tasks for path in task["tokens"]]
         read += mlm["tokens"] if mlm else []
         spec = {
@@ -783,8 +981,24 @@ class _Planner:
             **more,
             "inputs": {"model": base, "tokens": list(dict.fromkeys(read))},
         }
-        files = ("model.safetensors",)
-        return self._add(Job(stage, out, spec, files=files, threads=training.threads))
+        if training.lora is None:
+            files = ("model.safetensors",)
+            return self._add(Job(stage, out, spec, files=files, threads=training.threads))
+        files = ("adapter_model.safetensors",)
+        adapter = self._add(Job(stage, out, spec, files=files, threads=training.threads))
+        return self._merged(adapter, base)
+
+    def _merged(self, adapter: str, base: str) -> str:
+        """Whole weights from an adapter: all that reads a checkpoint reads these."""
+        spec = {
+            "stage": "merge",
+            "fingerprint": fingerprint("xstilts.training.merge"),
+            "inputs": {"adapter": adapter, "model": base},
+        }
+        out = adapter.replace("checkpoints/", "merged/", 1)
+        # The adapter's manifest holds the base's.
+        job = Job("merge", out, spec, implied=("model",), files=("model.safetensors",))
+        return self._add(job)
 
     def _intermediate(self, model: ModelRow, name: str, recipe: Recipe, seed: int) -> str:
         base = f"models/{model.name}/base"
@@ -865,12 +1079,62 @@ class _Planner:
         described = self._task(model, row, "finetune", {})
         return described, self._training(model, "finetune", [task], {})
 
+    # ---- before fine-tuning
+
+    def _transferability(self, model: ModelRow, recipe: str, seed: int, start: str) -> None:
+        """What the data and a checkpoint say of a recipe; nothing where there is no choice.
+
+        Targets that are fine-tuned on the same task share what is said. The data say the same for
+        all seeds: they are looked at with the first one.
+        """
+        if model.kind == "decoder":
+            return  # LogME and its kin are of features that heads see
+        settings, first = self.study.transferability, seed == self.study.seeds[0]
+        targets, is_base = self._target_tasks(model), start.startswith("models/")
+        if settings is None or not targets or set(self.study.recipes) <= {"none"}:
+            return
+        if is_base and not first:
+            return  # nothing random has happened yet
+        trained = {} if is_base else self.jobs[start].spec
+        tasks = [_data_of(entry) for entry in trained.get("tasks", ())] if first else []
+        roles = {"targets": targets, "tasks": tasks}
+        base = {"model": f"models/{model.name}/base"} if first and (is_base or tasks) else {}
+        spec = {
+            "stage": "transferability",
+            "fingerprint": fingerprint(
+                "xstilts.analysis.transferability",
+                *sorted({f"xstilts.formats.{one['format']}.head" for one in [*targets, *tasks]}),
+            ),
+            **settings.model_dump(mode="json"),
+            **roles,
+            "sampling": trained["sampling"] if tasks else None,
+            "inputs": {
+                "checkpoint": start,
+                **base,
+                **{role: _tokens_of(entries) for role, entries in roles.items() if entries},
+            },
+        }
+        out = f"transferability/{model.name}/seed-{seed}/{recipe}"
+        files = ("transferability.json",) + (("embeddings.safetensors",) if base else ())
+        implied = () if is_base else ("model", "tasks")  # by the checkpoint
+        self._add(Job("transferability", out, spec, implied=implied, files=files))
+
+    def _target_tasks(self, model: ModelRow) -> list[dict[str, Any]]:
+        """Tasks whose labels the study's targets ask for, each once."""
+        names = {
+            target.train[-1]
+            for target in self.targets
+            if self._head(model, target, self.registry.datasets[target.dataset])
+        }
+        return [_data_of(self._tuned(model.name, name)[0]) for name in sorted(names)]
+
     # ---- evaluation
 
     def _cell_column(self, model: ModelRow, recipe: str, seed: int) -> None:
         start = self._intermediate(model, recipe, self.study.recipes[recipe], seed)
+        self._transferability(model, recipe, seed, start)
         for target in self.targets:
-            if target.train:
+            if self._is_tuned(model, target):
                 train = "-then-".join(target.train)
                 checkpoint = self._finetune(model, recipe, seed, start, train)
             elif start.startswith("models/") and seed != self.study.seeds[0]:
@@ -878,6 +1142,11 @@ class _Planner:
             else:
                 checkpoint = start
             self._evaluate(model, recipe, seed, target, checkpoint)
+
+    def _is_tuned(self, model: ModelRow, target: TargetRow) -> bool:
+        """Whether a target has training data and the model is fine-tuned on them."""
+        tuned = model.kind == "encoder" or self.study.prompting.tuning != "none"
+        return bool(target.train) and tuned
 
     def _evaluate(
         self, model: ModelRow, recipe: str, seed: int, target: TargetRow, checkpoint: str
@@ -914,6 +1183,8 @@ class _Planner:
         row = self.registry.datasets[target.dataset]
         languages = languages_of(self.study, self.registry, target, self.where)
         texts = [self._prepared(row, language) for language in languages]
+        if is_prompted(model, target, row, self.study.prompting, self.where):
+            return self._prompted_test(model, target, row, languages, texts)
         sets = [self._tokens(model, row.name, language) for language in languages]
         pool = self._pool(model, row)
         return {
@@ -926,7 +1197,7 @@ class _Planner:
             "target": target.name,
             "format": row.format,
             "metric": target.metric,
-            "head": self._head(target, row),
+            "head": self._head(model, target, row),
             "languages": languages,
             "decode": self._decoding(model, target, row),
             "inputs": {
@@ -937,9 +1208,37 @@ class _Planner:
             },
         }
 
-    def _head(self, target: TargetRow, row: DatasetRow) -> str | None:
+    def _prompted_test(
+        self,
+        model: ModelRow,
+        target: TargetRow,
+        row: DatasetRow,
+        languages: list[str],
+        texts: list[str],
+    ) -> dict[str, Any]:
+        """The same for a decoder that is asked in words."""
+        sets = [self._questions(model, target, code) for code in languages]
+        return {
+            "stage": "evaluate",
+            "fingerprint": fingerprint(
+                "xstilts.evaluation.evaluate", "xstilts.formats.prompted.decode"
+            ),
+            "target": target.name,
+            "format": "prompted",
+            "metric": target.metric,
+            "head": None,
+            "languages": languages,
+            "decode": decoding(row, self.study.prompting),
+            "inputs": {
+                "testset": self._testset(model, target, languages, sets),
+                "tokens": sets,
+                "prepared": texts,
+            },
+        }
+
+    def _head(self, model: ModelRow, target: TargetRow, row: DatasetRow) -> str | None:
         """The trained head that predicts; None where only the encoder is used."""
-        if not target.train:
+        if not self._is_tuned(model, target):
             return None
         task = self.registry.tasks[target.train[-1]]
         trained = self.registry.datasets[task.datasets[0]]
@@ -1017,10 +1316,17 @@ class _Planner:
         if row.format == "question_answering":
             return self._answer_decoding(model, target)
         top = {"top": RANKED} if row.format == "answer_retrieval" else {}
-        if top and self._head(target, row):
+        if top and self._head(model, target, row):
             return top
         if row.format in ("sentence_retrieval", "answer_retrieval"):
-            layer = evaluation.retrieval.layer
+            layer, pooling = evaluation.retrieval.layer, evaluation.retrieval.pooling
+            if model.kind == "decoder" and pooling == "cls":
+                raise InputError(
+                    f"{self.where}: evaluation.retrieval.pooling",
+                    f"the first sub-word of a decoder such as {model.name!r} sees no other",
+                    expected="mean",
+                    found=pooling,
+                )
             if layer is None or (layer == "dev" and row.format == "answer_retrieval"):
                 layer = model.retrieval_layer
             if layer != "dev" and layer > model.layers:
@@ -1030,7 +1336,7 @@ class _Planner:
                     expected=f"0 to {model.layers}",
                     found=str(layer),
                 )
-            return {"layer": layer, "pooling": evaluation.retrieval.pooling, **top}
+            return {"layer": layer, "pooling": pooling, **top}
         return {}
 
     def _answer_decoding(self, model: ModelRow, target: TargetRow) -> dict[str, Any]:
@@ -1048,8 +1354,70 @@ class _Planner:
 
     # ---- the study as a whole
 
+    def _distances(self, model: ModelRow) -> None:
+        """How far each language is from the source language, as a model sees it."""
+        study, registry = self.study, self.registry
+        texts = self._test_texts()
+        corpus: list[tuple[str, str]] = []
+        known = {"unit": "GiB", "source": "not known"}
+        if model.pretraining:
+            known["source"] = model.pretraining.source
+        if model.scratch and study.pretraining:
+            settings = study.pretraining
+            corpus = self._corpus(settings.corpus, settings.languages, "pretraining")
+            known = {"unit": "sub-words", "source": f"{', '.join(settings.corpus)}, as encoded"}
+        spec = {
+            "stage": "distances",
+            "fingerprint": fingerprint("xstilts.analysis.languages.distances"),
+            "source_language": study.source_language,
+            "languages": {
+                code: self._described(model, code)
+                for code in registry.languages
+                if code in {study.source_language, *(entry["language"] for entry in texts.values())}
+            },
+            "texts": list(texts.values()),
+            "max_rows": READ,
+            "corpus": [code for _, code in corpus],
+            "pretraining": known,
+            "inputs": {
+                "prepared": list(texts),
+                "tokenizer": f"models/{model.name}/tokenizer",
+                "tokens": [self._tokens(model, name, code) for name, code in corpus],
+            },
+        }
+        files = ("distances.csv", "measures.json")
+        self._add(Job("distances", f"distances/{model.name}", spec, files=files))
+
+    def _test_texts(self) -> dict[str, dict[str, Any]]:
+        """What the test sets of all targets are, by their folder."""
+        found = {}
+        for target in self.targets:
+            row = self.registry.datasets[target.dataset]
+            paired = row.format == "sentence_retrieval" and row.pivot == self.study.source_language
+            for language in languages_of(self.study, self.registry, target, self.where):
+                found[self._prepared(row, language)] = {
+                    "dataset": row.name,
+                    "format": row.format,
+                    "language": language,
+                    "against_source": paired,
+                }
+        return found
+
+    def _described(self, model: ModelRow, code: str) -> dict[str, Any]:
+        """What is known of a language before anything is measured."""
+        row, entry = self.registry.languages[code], self._language_entry(code)
+        gib = model.pretraining.gib if model.pretraining else {}
+        return {
+            "script": row.script,
+            "spaced": row.spaced,
+            "lang2vec": row.lang2vec,
+            "planted": entry.get("distance"),
+            "pretraining": gib.get(code),
+        }
+
     def _check_stage(self) -> None:
-        stages = ("prepare", "translate", "tokens", "testset", "fetch_model", "fetch_translator")
+        made = ("prepare", "translate", "tokens", "prompts", "testset")
+        stages = (*made, "fetch_model", "fetch_translator")
         data = [out for stage in stages for out in self._outs(stage)]
         # Snakemake compares every input of this job with each file that any job asks for, so it is
         # shown only the last artifact of each chain.
@@ -1064,10 +1432,78 @@ class _Planner:
         }
         self._add(Job("check", CHECK, spec, implied=("held",), files=("datasets.csv",)))
 
-    def _outs(self, stage: str) -> list[str]:
-        return [job.out for job in self.jobs.values() if job.stage == stage]
+    def _of(self, stage: str) -> list[Job]:
+        return [job for job in self.jobs.values() if job.stage == stage]
 
-    def _aggregate(self) -> None:
+    def _outs(self, stage: str) -> list[str]:
+        return [job.out for job in self._of(stage)]
+
+    def _results(self) -> None:
+        """Tables, the answers to the questions, and the report."""
+        grid = self._grid()
+        scored = {
+            "scores": [cell["scores"] for cell in grid["cells"]],
+            "layers": self._outs("sweep"),
+            "checkpoints": [out for stage in TRAININGS for out in self._outs(stage)],
+        }
+        stages = ("distances", "transferability")
+        measured = {stage: outs for stage in stages if (outs := self._outs(stage))}
+        # The scores' manifests hold the checkpoints', through the predictions'.
+        held = ("checkpoints",)
+        tables = {
+            "stage": "aggregate",
+            "fingerprint": fingerprint("xstilts.analysis.aggregate"),
+            **grid,
+            "inputs": scored,
+        }
+        files = ("scores.csv", "overview.csv")
+        self._add(Job("aggregate", TABLES, tables, implied=held, files=files))
+        asked = [f"xstilts.analysis.questions.{name}.answer" for name in QUESTIONS]
+        analysis = {
+            "stage": "analyse",
+            "fingerprint": fingerprint("xstilts.analysis.analyse", *asked),
+            **grid,
+            "questions": list(QUESTIONS),
+            "published": self._published(),
+            "inputs": scored | measured,
+        }
+        answers = tuple(f"{name}/answer.json" for name in QUESTIONS)
+        self._add(Job("analyse", ANALYSIS, analysis, implied=held, files=answers))
+        site = {
+            "stage": "report",
+            "fingerprint": fingerprint("xstilts.report.build"),
+            "assets": assets_sha256(),
+            **grid,
+            **facts(self.registry, (job.spec for job in self.jobs.values())),
+            "questions": list(QUESTIONS),
+            "inputs": {
+                "tables": TABLES,
+                "analysis": ANALYSIS,
+                "check": CHECK,
+                **scored,
+                **measured,
+            },
+        }
+        # The manifests of tables and analysis hold those of all scores and distances.
+        implied = (*scored, *measured)
+        self._add(Job("report", REPORT, site, implied=implied, files=("index.html",)))
+
+    def _published(self) -> list[dict[str, Any]]:
+        """Published figures of the study's models and targets."""
+        found, own = [], {}
+        for target in self.registry.targets.values():
+            own[target.name] = len(
+                target.languages or self.registry.datasets[target.dataset].languages
+            )
+        for row in self.registry.published.values():
+            named = {*row.scores, *(name for mean in row.means for name in mean.targets)}
+            if row.model in self.study.models and named & set(self.study.targets):
+                entry = row.model_dump(mode="json")
+                found.append(entry | {"own_languages": {name: own[name] for name in sorted(named)}})
+        return found
+
+    def _grid(self) -> dict[str, Any]:
+        """What tables and analyses are told of the study: its rows and columns, and its cells."""
         study, evaluation = self.study, self.study.evaluation
         cells = []
         for out in self._outs("score"):
@@ -1076,15 +1512,20 @@ class _Planner:
             cells.append(
                 {"model": model, "recipe": recipe, "seed": number, "target": target, "scores": out}
             )
-        scored = [job for job in self.jobs.values() if job.stage == "score"]
-        codes = {code for job in scored for code in job.spec["languages"]}
-        spec = {
-            "stage": "aggregate",
-            "fingerprint": fingerprint("xstilts.analysis.aggregate"),
+        codes = {code for job in self._of("score") for code in job.spec["languages"]}
+        return {
             "study": study.study,
             "source_language": study.source_language,
-            "models": [model.name for model in self.models],
-            "recipes": list(study.recipes),
+            "models": {model.name: self._model_entry(model) for model in self.models},
+            "recipes": {
+                name: {
+                    "tasks": list(recipe.tasks),
+                    "mlm": recipe.mlm is not None,
+                    "translate": list(recipe.translate),
+                }
+                for name, recipe in study.recipes.items()
+            },
+            **({"orders": chains(study)} if study.nested else {}),
             "seeds": list(study.seeds),
             "targets": [self._target_entry(target) for target in self.targets],
             "languages": [
@@ -1095,19 +1536,18 @@ class _Planner:
                 "seed": evaluation.bootstrap_seed,
             },
             "cells": cells,
-            "inputs": {
-                "scores": [cell["scores"] for cell in cells],
-                "layers": self._outs("sweep"),
-                "checkpoints": [
-                    out
-                    for stage in ("pretrain", "intermediate", "finetune")
-                    for out in self._outs(stage)
-                ],
-            },
         }
-        # The scores' manifests hold the checkpoints', through the predictions'.
-        files = ("scores.csv", "overview.csv")
-        self._add(Job("aggregate", TABLES, spec, implied=("checkpoints",), files=files))
+
+    def _model_entry(self, model: ModelRow) -> dict[str, Any]:
+        decoder = model.kind == "decoder"
+        return {
+            "title": model.title,
+            "kind": model.kind,
+            "layers": model.layers,
+            "parameters": model.parameters,
+            "pretrained": model.hub is not None,
+            **({"tuned": self.study.prompting.tuning != "none"} if decoder else {}),
+        }
 
     def _target_entry(self, target: TargetRow) -> dict[str, Any]:
         return {
@@ -1115,17 +1555,51 @@ class _Planner:
             "title": target.title,
             "metric": target.metric,
             "group": target.group,
+            "kind": target.kind,
+            "choices": _choices(self.registry.datasets[target.dataset]),
+            "train": list(target.train),
             "languages": languages_of(self.study, self.registry, target, self.where),
         }
 
     def _language_entry(self, code: str) -> dict[str, Any]:
         row = self.registry.languages[code]
-        entry: dict[str, Any] = {"code": code, "name": row.name}
+        entry: dict[str, Any] = {
+            "code": code,
+            "name": row.name,
+            "script": row.script,
+            "family": row.family,
+        }
         if row.synthetic:
             from xstilts.toyworld.languages import distance
 
             entry["distance"] = distance(code)
         return entry
+
+
+def _choices(row: DatasetRow) -> int | None:
+    """How many answers an example has to choose from, where each has one of so many."""
+    one_of = row.format in ("sequence_classification", "multiple_choice")
+    return len(row.labels) if one_of and row.labels else None
+
+
+def _text_format(model: ModelRow) -> str:
+    """What a model learns from raw text."""
+    return "masked_lm" if model.kind == "encoder" else "causal_lm"
+
+
+def _mask(model: ModelRow, share: float) -> float | None:
+    """Share of the sub-words that is masked; a decoder reads them all."""
+    return share if model.kind == "encoder" else None
+
+
+def _data_of(task: Mapping[str, Any]) -> dict[str, Any]:
+    """What a spec says of a task's data."""
+    return {key: task[key] for key in ("name", "format", "tokens")}
+
+
+def _tokens_of(tasks: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Folders of the tokens of some tasks."""
+    return list(dict.fromkeys(path for task in tasks for path in task["tokens"]))
 
 
 def _training_code(formats: Iterable[str]) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 from xstilts.artifacts.manifest import MANIFEST, Manifest, read_manifest, sha256_file
 from xstilts.artifacts.spec import canonical
 from xstilts.errors import InputError
-from xstilts.plan import Job, Plan
+from xstilts.plan import REPORT, Job, Plan
 
 #: Stages of data, which are large and which nobody reads once the tables are made.
 DATA = ("fetch", "prepare", "tokens", "testset")
@@ -111,6 +111,10 @@ class Published:
             return self.must_mend(self.plan.bundle_of[out])
         return self.is_stale(out) or not all(map(self._is_settled, self._above(out)))
 
+    def is_finished(self) -> bool:
+        """Whether everything that is planned lies there as it is planned."""
+        return self._is_settled(REPORT) and not self.lost()
+
     def is_outdated(self, out: str) -> bool:
         """Whether an artifact lies there and is not what is planned."""
         return (self.results / out / MANIFEST).exists() and self.is_stale(out)
@@ -175,6 +179,7 @@ class Published:
         names, folder = self.plan.jobs[out].files, self.results / out
         if not names or not (folder / MANIFEST).exists():
             return set()
-        absent = set(names) - set(os.listdir(folder))
+        absent = set(names) - set(os.listdir(folder))  # one look for a file per language
+        absent = {name for name in absent if "/" not in name or not (folder / name).exists()}
         # Where the job has grown (a language more), what is absent was never there.
         return absent & read_manifest(folder).files.keys() if absent else set()

@@ -30,6 +30,7 @@ class Runtime(BaseModel):
             stops it, `report` goes on and says so.
         processes: Processes of one training, one GPU each.
         state: Folder of resumable states.
+        store: Shared folder of finished artifacts, which are taken instead of made.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -43,6 +44,7 @@ class Runtime(BaseModel):
     on_collapse: Literal["fail", "report"] = "fail"
     processes: int = 1
     state: Path = Path("state")
+    store: Path | None = None
 
 
 @cache

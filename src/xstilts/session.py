@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from xstilts.runtime import VARIABLE, Runtime
 from xstilts.validation import read_yaml, refuse_repeated_keys
 
 MIRROR_VARIABLE = "XSTILTS_MIRROR"
+STORE_VARIABLE = "XSTILTS_STORE"
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Session:
         root: Folder that relative paths of the study start from: the Snakefile's.
         where: The study's file, for messages.
         plan: All jobs.
+        content: The study as it was given, before defaults.
     """
 
     study: Study
@@ -41,6 +43,7 @@ class Session:
     root: Path
     where: str
     plan: Plan
+    content: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of_config(cls, content: Any, where: str, root: Path, main: bool = True) -> Session:
@@ -60,10 +63,11 @@ class Session:
         study = load_study(content, where)
         registry = load_registry([root / path for path in study.registry])
         path = _lock_path(study, root)
-        session = cls(study, registry, root, where, _plan(study, registry, path, where))
+        plan = _plan(study, registry, path, where)
+        session = cls(study, registry, root, where, plan, content)
         if main and session._local_and_unlocked():
             session._lock_in_another_process(content)
-            return cls(study, registry, root, where, _plan(study, registry, path, where))
+            return replace(session, plan=_plan(study, registry, path, where))
         return session
 
     @classmethod
@@ -81,9 +85,20 @@ class Session:
         return self.root / self.study.results / self.study.study
 
     @property
+    def lock_path(self) -> Path:
+        """The lock file of the study's data."""
+        return _lock_path(self.study, self.root)
+
+    @property
     def mirror(self) -> Path | None:
         """Folder in the Hub's layout that takes the Hub's place, if there is one."""
         named = os.environ.get(MIRROR_VARIABLE) or self.study.mirror
+        return (self.root / named).resolve() if named else None
+
+    @property
+    def store(self) -> Path | None:
+        """Shared folder of finished artifacts to take from, if there is one."""
+        named = os.environ.get(STORE_VARIABLE) or self.study.store
         return (self.root / named).resolve() if named else None
 
     @property
@@ -98,6 +113,7 @@ class Session:
             save_seconds=self.study.save_seconds,
             on_collapse=self.study.on_collapse,
             processes=self.study.processes,
+            store=self.store,
         )
         return settings.model_dump_json()
 
@@ -125,6 +141,7 @@ class Session:
             "recipe": _any(self.study.recipes),
             "seed": _any(str(seed) for seed in self.study.seeds),
             "training": _any(finetuned),
+            "merged": _any(job.out.rsplit("/", 1)[1] for job in self.plan.of("merge")),
             "target": _any(self.study.targets),
             "translator": _any(job.spec["translator"]["name"] for job in translators),
             "dataset": _any(spec["dataset"] for spec in raw),
@@ -146,7 +163,7 @@ class Session:
         Returns:
             Lines that say what was resolved and what changed.
         """
-        path = _lock_path(self.study, self.root)
+        path = self.lock_path
         os.environ[VARIABLE] = self.runtime_json
         lock, changes = resolve(self._wanted(), read_lock(path), refresh=refresh)
         write_lock(path, lock)

@@ -177,6 +177,7 @@ _PLAIN = {
     "Tuple": "list",
     "tuple": "list",
     "valid dictionary or instance of Recipe": "mapping",
+    "valid dictionary or instance of Nested": "mapping",
     "valid dictionary": "mapping",
     "Dictionary": "mapping",
 }

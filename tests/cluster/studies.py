@@ -54,6 +54,10 @@ class Driver:
         return self.said
 
 
+#: What comes of a checkpoint, by its folder; while the report is there, nothing is made.
+BEHIND = ("predictions", "scores", "bundles", "tables", "analysis", "report")
+
+
 @dataclass
 class Study:
     """A study file and its results.
@@ -124,7 +128,7 @@ class Study:
         study = Study.of(self.file, folder, results)
         shutil.copytree(self.results, study.results)
         study.cluster = self.cluster
-        for name in (without, "tables", "bundles", "predictions", "scores"):
+        for name in (without, *BEHIND):
             shutil.rmtree(study.results / name)
         return study
 

@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -423,7 +424,7 @@ def test_the_head_makes_unit_vectors_and_learns_its_scale():
     from xstilts.formats.answer_retrieval.head import PooledHead
 
     torch.manual_seed(0)
-    head = PooledHead(8)
+    head = PooledHead(SimpleNamespace(hidden_size=8, model_type="bert"))
     vectors, scale = head(torch.randn(5, 3, 8), {})
     torch.testing.assert_close(vectors.norm(dim=1), torch.ones(5))
     assert scale.requires_grad

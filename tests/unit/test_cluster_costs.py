@@ -141,8 +141,10 @@ def test_the_shipped_table_knows_every_stage_and_format() -> None:
     known = shipped()
     registry = load_registry()
     formats = {row.format for row in registry.datasets.values()}
-    assert set(known.bytes["prepared"]) == set(known.bytes["token"]) == formats
-    assert set(known.bytes["prediction"]) == set(known.usual) == formats - {"masked_lm"}
+    assert set(known.bytes["prepared"]) == formats
+    assert set(known.bytes["token"]) == formats | {"causal_lm", "prompted"}
+    assert set(known.usual) == formats - {"masked_lm"}
+    assert set(known.bytes["prediction"]) == set(known.usual) | {"prompted"}
     assert set(known.words) | set(known.rows) <= set(registry.datasets)
 
 
@@ -204,7 +206,7 @@ def test_several_processes_share_the_sub_words_and_hold_their_gpus() -> None:
 def test_the_wall_time_lies_between_the_chain_and_the_sum() -> None:
     costs = costs_of(study_of(), NOWHERE, "a100", Calibration())
     chain, seconds = costs.path()
-    assert chain[-1] == "tables"
+    assert chain[-1] == "report"
     assert "data/check" in chain  # trainings wait for all data
     all_of_it = sum(task.seconds for task in costs.tasks.values())
     walls = [costs.wall(gpus, 8) for gpus in (1, 2, 100)]
@@ -257,6 +259,7 @@ def finish(plan: Plan, results: Path, out: str, span: float, **record: Any) -> N
     content = {"format": job.spec.get("format"), "splits": {"train": sizes, "dev": sizes}}
     described = {"prepare": ["report.json"], "tokens": ["meta.json"]}.get(job.stage, [])
     for name in [*job.files, *described]:
+        (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(json.dumps(content) if name in described else "{}")
     inputs = input_manifests({"inputs": {"all": job.inputs}})
     manifest = Manifest(out, job.spec, inputs, describe_files(folder))
@@ -368,19 +371,18 @@ def root(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
 def test_the_command_prints_and_stores_the_plan(
     root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    plan = Session.of_file(root / "studies" / "paper.yaml", root).plan
     assert main(["plan", "studies/paper.yaml", "--gpus", "8", "--json", "out.json"]) == 0
     text = capsys.readouterr().out
-    assert "artifacts      3,427, of which 3,427 are to be made, by 1,282 jobs" in text
+    all_of_it = f"artifacts      {len(plan.jobs):,}, of which {len(plan.jobs):,} are to be made"
+    assert f"{all_of_it}, by {len(plan.runs):,} jobs" in text
     assert "on 8 GPUs" in text
     assert "assumed: operations at 30% / 60% of the published peak of a100" in text
     content = json.loads((root / "out.json").read_text())
     assert content["device"] == "a100"
-    assert (
-        content["artifacts"].keys()
-        == Session.of_file(root / "studies" / "paper.yaml", root).plan.jobs.keys()
-    )
+    assert content["artifacts"].keys() == plan.jobs.keys()
     stored = json.loads((root / "results" / "paper" / "plan.json").read_text())
-    assert len(stored["jobs"]) == 3427
+    assert len(stored["jobs"]) == len(plan.jobs)
     assert main(["plan", "studies/paper.yaml", "--spent"]) == 0
     assert "finetune              744        0" in capsys.readouterr().out
 
@@ -389,7 +391,8 @@ def test_a_machine_without_gpus(root: Path, capsys: pytest.CaptureFixture[str]) 
     assert main(["plan", "config.yaml", "--gpus", "0", "--update"]) == 0
     text = capsys.readouterr().out
     assert "CPU time" in text
-    assert "GPU" not in text
+    assert "GPU-hours" not in text
+    assert "prediction, GiB" in text
     assert read_calibration(root / "results").studies == {"toy": {}}
 
 

@@ -11,7 +11,7 @@ from xstilts.cluster.needs import check_needs, model_of, needs
 from xstilts.cluster.settings import Cluster, read_cluster
 from xstilts.cluster.sizes import block_parameters, size_of
 from xstilts.errors import InputError
-from xstilts.plan import Job, Plan
+from xstilts.plan import LOOKS, Job, Plan
 from xstilts.registry import load_registry
 from xstilts.session import Session
 from xstilts.training.model import new_backbone
@@ -58,13 +58,15 @@ def test_every_job_of_a_study_has_its_needs(toy: Plan, paper: Plan, shipped: Clu
         check_needs(plan, shipped)
         for one in plan.jobs.values():
             asked = needs(one, plan, shipped)
-            uses = one.stage in ("pretrain", "intermediate", "finetune", "evaluate", "translate")
-            assert asked["gpu"] == int(uses)
+            trains = one.stage in ("pretrain", "intermediate", "finetune", "translate")
+            looks = one.stage in LOOKS
+            assert asked["gpu"] == int(trains or looks)
 
 
 def test_the_model_stands_in_the_folder(paper: Plan) -> None:
     named = {one.stage: model_of(one) for one in paper.jobs.values()}
     without = {"fetch", "prepare", "translate", "fetch_translator", "check", "aggregate"}
+    without |= {"analyse", "report"}
     assert {stage for stage, model in named.items() if model is None} == without
     assert {model for model in named.values() if model} == {"xlm-roberta-large"}
 

@@ -23,6 +23,11 @@ def shipped(repository: Path) -> Path:
     return repository / "workflow" / "profiles" / "slurm" / "cluster.yaml"
 
 
+def test_the_file_of_the_tests_own_cluster_is_read(repository: Path) -> None:
+    """A stage that it lacks is told here in milliseconds, not after an hour on SLURM."""
+    assert read_cluster(repository / "tests" / "cluster" / "small" / "cluster.yaml").kinds
+
+
 @pytest.fixture
 def write(tmp_path: Path, shipped: Path) -> Any:
     """A cluster file beside the shipped table."""
@@ -68,8 +73,8 @@ def test_the_row_is_the_first_that_is_large_enough(shipped: Path) -> None:
     assert table.row("finetune", 50_000_001) == table.finetune[300_000_000]
     assert table.row("finetune", 558_840_832) == table.finetune[700_000_000]
     assert table.row("score", 1) == table.row("score", 10**12)
-    with pytest.raises(InputError, match=r"finetune: no row .* 8,000M .* found 9,000M"):
-        table.row("finetune", 9 * 10**9)
+    with pytest.raises(InputError, match=r"finetune: no row .* 9,000M .* found 10,000M"):
+        table.row("finetune", 10**10)
 
 
 @pytest.mark.parametrize(
@@ -153,7 +158,7 @@ def test_a_job_learns_the_stage_command_from_the_file_of_the_cluster(
     write: Any, shipped: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     session = Session.of_file(shipped.parents[3] / "config.yaml", Path())
-    monkeypatch.setenv(site.VARIABLE, str(write(stage_command="/shared/bin/xstilts").resolve()))
+    monkeypatch.setenv(site.CLUSTER, str(write(stage_command="/shared/bin/xstilts").resolve()))
     monkeypatch.setenv(environment.VARIABLE, "")
     settings = SimpleNamespace(default_resources={})
     site.Site.of_workflow(

@@ -1,9 +1,10 @@
 """One driver for each results folder."""
 
-import os
+import fcntl
 import signal
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -31,7 +32,7 @@ def other(tmp_path):
 
 
 def test_a_second_driver_is_refused_and_told_of_the_first(tmp_path, other):
-    assert driver.living(tmp_path)["pid"] == other.pid
+    assert driver.lives(tmp_path) is True
     with pytest.raises(InputError, match=f"another snakemake .* process {other.pid} on "):
         driver.hold(tmp_path)
 
@@ -39,7 +40,7 @@ def test_a_second_driver_is_refused_and_told_of_the_first(tmp_path, other):
 def test_a_killed_driver_holds_nothing(tmp_path, other):
     other.send_signal(signal.SIGKILL)
     other.wait()
-    assert driver.living(tmp_path) is None
+    assert driver.lives(tmp_path) is False
     locks = tmp_path / ".snakemake" / "locks"
     locks.mkdir(parents=True)
     (locks / "0.input.lock").touch()
@@ -47,8 +48,18 @@ def test_a_killed_driver_holds_nothing(tmp_path, other):
     driver.forget_the_dead(tmp_path)
     assert locks.is_dir()
     assert not list(locks.iterdir())
-    assert driver.living(tmp_path)["pid"] == os.getpid()
+    assert driver.lives(tmp_path) is True
 
 
 def test_a_folder_that_nobody_has_run(tmp_path):
-    assert driver.living(tmp_path) is None
+    assert driver.lives(tmp_path) is None
+
+
+def test_who_only_looks_refuses_nobody(tmp_path):
+    """`xstilts status` looks whether the lock is held, and holds it for that instant."""
+    (tmp_path / driver.FILE).touch()
+    with (tmp_path / driver.FILE).open("rb") as looking:
+        fcntl.flock(looking, fcntl.LOCK_SH)
+        threading.Timer(0.2, fcntl.flock, [looking, fcntl.LOCK_UN]).start()
+        assert driver.hold(tmp_path)
+    driver.release(tmp_path)

@@ -9,8 +9,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from safetensors.numpy import save
 
 from hub_samples import (
     EN,
@@ -340,6 +342,48 @@ def test_the_stage_of_a_model(hub: Hub) -> None:
             run_it(config_json=right, model_safetensors=corrupt)
     with pytest.raises(InputError, match=r"lacks a file; .*found .*part.safetensors"):
         run_it(model_safetensors=b"", part_safetensors=b"half of the weights")
+
+
+def test_weights_in_several_files(hub: Hub) -> None:
+    described = {"name": "tiny", "hub": "owner/tiny", "architecture": "bloom", "layers": 2}
+    parts = [f"model-0000{number}-of-00002.safetensors" for number in (1, 2)]
+    index = {"metadata": {"total_size": 16}, "weight_map": {"a": parts[0], "b": parts[1]}}
+    config = {"model_type": "bloom", "n_layer": 2}
+    right = {
+        "config.json": json.dumps(config).encode(),
+        "model.safetensors.index.json": json.dumps(index).encode(),
+        parts[0]: save({"a": np.zeros(2, np.float32)}),
+        parts[1]: save({"b": np.ones(2, np.float32)}),
+        # Weights of another training, beside.
+        "consolidated.safetensors": WEIGHTS,
+    }
+
+    def run_it(**changed: bytes | None) -> list[str]:
+        names = dict(zip(("index", "first", "second"), [*right][1:4], strict=True))
+        files = right | {names[key]: value for key, value in changed.items()}
+        hub.publish("owner/tiny", {k: v for k, v in files.items() if v is not None}, "models")
+        lock = resolve([model()], Lock())[0].model("tiny")
+        run_model({"stage": "fetch_model", "model": described, "lock": lock}, Path("models/base"))
+        return sorted(read_manifest(Path("models/base")).files)
+
+    assert run_it() == ["config.json", *parts, "model.safetensors.index.json"]
+    assert Path("models/base", parts[1]).read_bytes() == right[parts[1]]
+    with pytest.raises(InputError, match=rf"lacks a file; expected {parts[1]}, which .*index"):
+        run_it(second=None)
+    for corrupt in (b"weights", right[parts[1]][:-1]):
+        with pytest.raises(InputError, match=rf"owner/tiny: {parts[1]}: is no whole .*lock"):
+            run_it(second=corrupt)
+    with pytest.raises(InputError, match=rf"{parts[1]}: has not the weights .*expected b;"):
+        run_it(second=right[parts[0]])
+    with pytest.raises(InputError, match=r"index.json: names no weights"):
+        run_it(index=b"{}")
+    with pytest.raises(InputError, match=r"owner/tiny: model.safetensors.index.json: is no JSON"):
+        run_it(index=b"{")
+    pickle = json.dumps({"weight_map": {"a": "pytorch_model.bin"}}).encode()
+    with pytest.raises(InputError, match=r"lacks a file; expected pytorch_model.bin"):
+        run_it(index=pickle)
+    with pytest.raises(InputError, match=r"expected config.json and model.safetensors or .*index"):
+        run_it(index=None)
 
 
 def test_the_stage_of_a_translator(hub: Hub) -> None:

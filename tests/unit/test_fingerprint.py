@@ -233,7 +233,8 @@ def roots(repository, tmp_path_factory):
         session = Session.of_config(content, "test", repository, main=False)
     for job in session.plan.jobs.values():
         if "fingerprint" in job.spec:
-            task = [entry["format"] for entry in job.spec.get("tasks", ())]
+            tasks = job.spec.get("tasks", ()) if job.stage != "report" else ()
+            task = [entry["format"] for entry in tasks]
             kind = " ".join([job.stage, *task, *filter(None, [job.spec.get("format")])])
             found[kind] = known[job.spec["fingerprint"]]
     return found
@@ -247,6 +248,8 @@ STAGES = [
     "testset",
     "check",
     "pretrain",
+    "distances",
+    "transferability",
     "aggregate",
     *[
         f"{stage} {name}"
@@ -301,25 +304,29 @@ def test_the_study_has_all_stages(roots):
 @pytest.mark.parametrize(
     ("edited", "reruns"),
     [
-        ("evaluation.metrics.squad", {"score", "aggregate"}),
+        ("evaluation.metrics.squad", {"score", "aggregate", "analyse", "report"}),
         ("evaluation.mining", {"evaluate sentence_retrieval"}),
         ("training.loop", {"pretrain", "intermediate", "finetune"}),
-        ("training.batches", {"pretrain", "intermediate", "finetune", "evaluate"}),
+        (
+            "training.batches",
+            {"pretrain", "intermediate", "finetune", "evaluate", "transferability"},
+        ),
         ("training.state", set()),
         ("formats.masked_lm.head", {"pretrain"}),
         ("formats.token_classification.encode", {"tokens token_classification"}),
         (
             "formats.token_classification.head",
-            {"finetune token", "intermediate token", "evaluate token"},
+            {"finetune token", "intermediate token", "evaluate token", "transferability"},
         ),
         ("formats.token_classification.decode", {"evaluate token"}),
         ("data.prepare", {"prepare"}),
-        ("data.subwords", {"tokenizer", "tokens"}),
+        ("data.subwords", {"tokenizer", "tokens", "distances"}),
+        ("analysis.languages.segmentation", {"distances"}),
         ("data.translate", {"translate"}),
         ("data.translator", {"translate"}),
         ("data.translation_cache", set()),
         ("toyworld.grammar", {"fetch"}),
-        ("analysis.tables", {"aggregate"}),
+        ("analysis.tables", {"aggregate", "analyse", "report"}),
         ("artifacts.publish", set()),
         ("runtime", set()),
         ("errors", set()),

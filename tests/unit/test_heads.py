@@ -12,7 +12,7 @@ from xstilts.data.token_store import TokenMeta, TokenStore
 from xstilts.formats.head import trained_format
 from xstilts.formats.sentence_retrieval.head import pool
 
-CONFIG = SimpleNamespace(hidden_size=6)
+CONFIG = SimpleNamespace(hidden_size=6, model_type="xlm-roberta")
 RNG = np.random.default_rng(0)
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from xstilts.artifacts.manifest import MANIFEST, check_file, read_manifest
+from xstilts.artifacts.manifest import MANIFEST, check_file, is_inside, read_manifest
 from xstilts.artifacts.publish import publishing
-from xstilts.errors import InputError
+from xstilts.errors import InputError, OtherVersion
 
 #: Of the bytes `abc`, as in FIPS 180-2.
 ABC = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
@@ -69,6 +69,24 @@ def test_an_edited_manifest(artifact, change, message):
     edit(artifact, change)
     with pytest.raises(InputError, match=message):
         read_manifest(artifact)
+
+
+@pytest.mark.parametrize(("version", "is_newer"), [(2, True), (0, False), ("2", False)])
+def test_a_manifest_of_another_version_need_not_have_these_keys(artifact, version, is_newer):
+    (artifact / MANIFEST).write_text(json.dumps({"version": version, "parts": []}))
+    with pytest.raises(OtherVersion, match="of another version; expected 1") as caught:
+        read_manifest(artifact)
+    assert caught.value.is_newer is is_newer
+
+
+@pytest.mark.parametrize("name", ["a", "a/b", "a/..b/c.json", "ä x"])
+def test_names_of_what_lies_inside(name):
+    assert is_inside(name)
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "/a", "a/", "a//b", "a/./b", "a/../b", "a\0b"])
+def test_names_that_may_lead_out(name):
+    assert not is_inside(name)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "\xff", "7"])

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from xstilts.plan import Plan
+from xstilts.plan import ANALYSIS, REPORT, TABLES, Plan
 from xstilts.session import Session
 
 RECIPES = 31  # none; 9 tasks and all of them mixed; MLM alone and beside those 10; 9 translations
@@ -84,6 +84,8 @@ def test_another_seed_changes_no_other_spec(repository: Path, plan: Plan) -> Non
 
     study = read_study(repository / "studies" / "paper.yaml").model_dump(mode="json")
     more = Session.of_config({**study, "seeds": [1, 2, 3, 4]}, "x", repository, main=False).plan
-    kept = {out: job.text for out, job in plan.jobs.items() if out != "tables"}
+    kept = {
+        out: job.text for out, job in plan.jobs.items() if out not in (TABLES, ANALYSIS, REPORT)
+    }
     assert kept == {out: more.jobs[out].text for out in kept}
     assert all("seed-4" in out for out in set(more.jobs) - set(plan.jobs))

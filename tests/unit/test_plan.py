@@ -45,6 +45,7 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for job in plan_of().jobs.values():
         with publishing(Path(job.out), job.spec) as draft:
             for name in job.files:
+                (draft.folder / name).parent.mkdir(exist_ok=True)
                 (draft.folder / name).write_text("")
     for out, bundle in plan_of().bundles.items():
         with publishing(Path(out), bundle.index):
@@ -77,7 +78,9 @@ def test_lost_and_broken_files(results: Path) -> None:
     (results / SCORES / "manifest.json").write_text("{")
     (results / PREDICTIONS / "qab.jsonl").unlink()
     # The table's input is another one now.
-    assert stale(plan_of(), results) == {WEIGHTS, PREDICTIONS, SCORES, "tables"}
+    assert stale(plan_of(), results) == {
+        *(WEIGHTS, PREDICTIONS, SCORES, "tables", "analysis"),
+    }
 
 
 def test_artifacts_that_have_lost_files(results: Path) -> None:

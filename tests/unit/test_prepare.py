@@ -621,6 +621,16 @@ def test_choices_of_real_data(
     assert len(row["choices"]) == choices
 
 
+def test_premise_and_question_stand_apart_too(shared: Path) -> None:
+    for name, language in (("copa", "en"), ("xcopa", "et")):
+        tables, _ = from_registry(shared, name, language)
+        for row in [row for rows in tables.values() for row in rows]:
+            assert row["prompt"] == f"{row['premise']} What was the {row['question']}?"
+            assert row["question"] in ("cause", "effect")
+    tables, _ = from_registry(shared, "siqa")
+    assert {"premise", "question"}.isdisjoint(tables["train"][0])
+
+
 def test_ccg_of_the_real_layout(shared: Path) -> None:
     folder = shared / "files/ccg/jiant_layout"
     names = ("ccg.train", "ccg.dev", "tags_to_id.json")

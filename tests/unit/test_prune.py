@@ -18,6 +18,7 @@ from xstilts import cli
 from xstilts.artifacts.kept import keep, restore
 from xstilts.artifacts.manifest import read_manifest
 from xstilts.artifacts.publish import host_name, publishing
+from xstilts.artifacts.root import ROOT
 from xstilts.artifacts.spec import spec_sha256
 from xstilts.cluster import prune as module
 from xstilts.cluster.driver import FILE as DRIVER
@@ -52,7 +53,7 @@ WEIGHTS = "checkpoints/toy-xlmr/none/seed-1/toy_nli"
 DROPPED = "checkpoints/toy-xlmr/toy_qa/seed-1/intermediate"
 #: Without the recipe `toy_qa`; the tables and the check of all data have other inputs then.
 LESS: dict[str, Any] = {"recipes": ["none"]}
-OUTDATED = {"data/check", "tables"}
+OUTDATED = {"data/check", "tables", "analysis", "report"}
 
 
 def session(**changes: Any) -> Session:
@@ -68,6 +69,7 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for job in session().plan.jobs.values():
         with publishing(Path(job.out), job.spec) as draft:
             for name in job.files:
+                (draft.folder / name).parent.mkdir(exist_ok=True)
                 (draft.folder / name).write_text("0123456789")
     for out, bundle in session().plan.bundles.items():
         with publishing(Path(out), bundle.index):
@@ -303,7 +305,7 @@ def test_drafts(results: Path) -> None:
 
 
 def test_the_names_of_other_commands_files() -> None:
-    assert set(NOTES) == {PLANNED, CALIBRATION}
+    assert set(NOTES) == {PLANNED, CALIBRATION, ROOT, f"{ROOT}.sig"}
 
 
 def test_logs_of_jobs_that_are_planned_stay(results: Path) -> None:
@@ -413,7 +415,7 @@ def test_what_was_made_anew_meanwhile_stays(results: Path, monkeypatch: pytest.M
 
     monkeypatch.setattr(module, "survey", publish)
     report = prune([study], results, delete=True, outdated=True)
-    assert report.removed & OUTDATED == {"data/check"}
+    assert report.removed & OUTDATED == OUTDATED - {"tables"}
     assert (results / "tables/manifest.json").exists()
 
 

@@ -24,7 +24,7 @@ from xstilts.cluster.queue import (
     stage_log,
     targets,
 )
-from xstilts.plan import Bundle, Job
+from xstilts.plan import ANALYSIS, CHECK, REPORT, TABLES, Bundle, Job
 
 RUN_ID = "xstilts-tiny_91698517-cc8b-455f-998e-9aa5896fd569"
 #: `squeue` by its columns; each is filled with blanks up to its width, as squeue does.
@@ -178,7 +178,7 @@ def test_folders_and_logs_are_those_of_the_rules(repository):
     """The first output is the artifact's manifest, or that of the bundle's index."""
     rules = "\n".join(path.read_text() for path in (repository / "workflow/rules").glob("*.smk"))
     constants = dict(re.findall(r'^([A-Z_]+) = "([^"]+)"', rules, flags=re.M))
-    constants |= {"CHECK": "data/check", "TABLES": "tables"}
+    constants |= {"CHECK": CHECK, "TABLES": TABLES, "ANALYSIS": ANALYSIS, "REPORT": REPORT}
     found, logs = {}, {}
     for name, body in re.findall(r"^rule (\w+):\n(.*?)(?=^\S|\Z)", rules, flags=re.M | re.S):
         logs[name] = re.search(r'log:\s+"([^"]+)"', body)[1]

@@ -312,3 +312,48 @@ def test_the_stage_imports_nothing_slow():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert not {"torch", "pandas", "transformers", "datasets"} & set(loaded.stdout.split())
+
+
+# ---- a decoder's choices by several likelihoods
+
+
+def by_lines(**by):
+    """Three NLI lines, the sum of the likelihoods being the main one."""
+    names = list(by)
+    return [
+        {"id": f"test-{row}", "prediction": values[0], "by": dict(zip(names, values, strict=True))}
+        for row, values in enumerate(zip(*by.values(), strict=True))
+    ]
+
+
+def test_each_likelihood_has_a_value_beside_the_main_one():
+    lines = by_lines(sum=LABELS, token=["neutral"] * 3, pmi=LABELS[::-1])
+    scores = score_nli(lines)
+    assert value(scores, "accuracy") == value(scores, "accuracy_sum") == 100
+    assert (
+        value(scores, "accuracy_token") == value(scores, "accuracy_pmi") == pytest.approx(100 / 3)
+    )
+    assert [row["metric"] for row in scores["rows"] if row["main"]] == ["accuracy"]
+    statistics = load_file("scores/m/none/seed-1/x/statistics.safetensors")
+    assert statistics["en"].tolist() == [[1, 1]] * 3
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"by": {"sum": "neutral", "token": "maybe"}}, "holds no prediction of this target"),
+        ({"by": {"token": "neutral"}}, "the choices by each likelihood do not fit"),
+        ({"by": ["neutral"]}, "the choices by each likelihood do not fit"),
+        ({"prediction": "contradiction"}, "the choices by each likelihood do not fit"),
+        ({"by": {}}, "the choices by each likelihood do not fit"),
+    ],
+)
+def test_broken_choices_are_named(change, message):
+    lines = by_lines(sum=["neutral"] * 3, token=LABELS)
+    lines[1] |= change
+    with pytest.raises(InputError, match=message) as error:
+        score_nli(lines)
+    assert "line 2" in str(error.value)
+    lines = [{**line, "by": {"best": line["prediction"]}} for line in by_lines(sum=LABELS)]
+    with pytest.raises(InputError, match="the choices by each likelihood do not fit"):
+        score_nli(lines)

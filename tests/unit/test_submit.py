@@ -88,6 +88,7 @@ def _publish(job: Job) -> None:
     """Any other artifact: with its dev score, where it has one."""
     with publishing(Path(job.out), job.spec) as draft:
         for name in job.files:
+            (draft.folder / name).parent.mkdir(parents=True, exist_ok=True)
             (draft.folder / name).touch()
         if job.stage not in ("finetune", "sweep"):
             return
@@ -144,7 +145,7 @@ def test_the_best_recipe_on_dev_and_its_best_seed(session: Session, tmp_path: Pa
     chosen, _ = submit(session, tmp_path / "out", Wish({}), "xtreme", partial=True)
     assert {cell.target for cell in chosen} == set(STUDY["targets"])
     assert {(cell.recipe, cell.seed) for cell in chosen} == {("mnli", 2)}
-    assert {cell.target: cell.dev for cell in chosen}["xnli"] == 0.9
+    assert {cell.target: cell.dev for cell in chosen}["xnli"] == 90
     written = json.loads((tmp_path / "out" / "submission.json").read_text())
     assert [cell["predictions"] for cell in written["chosen"]] == [c.predictions for c in chosen]
 

@@ -58,13 +58,14 @@ def architecture(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+@pytest.mark.parametrize("architecture", ["xlm-roberta", "bert", "llama"])
 def test_training_twice_gives_identical_bytes(architecture: str) -> None:
     code = (
         "import sys; from xstilts.data.tokenizer import train_tokenizer as t;"
         "sys.stdout.write(t(sys.argv[3:], sys.argv[1], int(sys.argv[2])).to_str())"
     )
     # Other processes: the library's hash maps are seeded once per process.
-    command = [sys.executable, "-c", code, architecture, "200", *LINES]
+    command = [sys.executable, "-c", code, architecture, "300", *LINES]
     made = {
         subprocess.run(
             command,
@@ -216,3 +217,123 @@ def test_special_token_outside_the_vocabulary(monkeypatch: pytest.MonkeyPatch) -
     fetched(monkeypatch, {"tokenizer.json": text, "tokenizer_config.json": config})
     with pytest.raises(InputError, match=r"mask_token: .*no such special token.*found '\[MASK\]'"):
         stage.run(hub_spec(), OUT)
+
+
+# ---------------------------------------------------------------- decoders
+
+
+def test_a_decoders_bytes_lose_nothing() -> None:
+    trained = stage.train_tokenizer(LINES, "llama", 320)
+    assert [trained.token_to_id(token) for token in ("<pad>", "<s>", "</s>")] == [0, 1, 2]
+    assert 262 <= trained.get_vocab_size() <= 320
+    for text in (*LINES[:4], "two  blanks\nand a line", "ｗｉｄｅ ★ 😀", " before"):
+        made = trained.encode(text)
+        assert made.ids[0] == 1
+        assert 2 not in made.ids
+        assert trained.decode(made.ids) == text
+    assert len(trained.encode("the cat", add_special_tokens=False).ids) == 2
+    assert trained.encode("a", "b").ids[1:] == [trained.encode(t).ids[1] for t in ("a", "b")]
+
+
+def test_a_small_vocabulary_has_all_bytes() -> None:
+    assert stage.train_tokenizer(["a b"], "llama", 10).get_vocab_size() == 256 + 3
+
+
+def test_a_decoders_tokenizer_is_read_and_loads_in_transformers() -> None:
+    auto = pytest.importorskip("transformers").AutoTokenizer
+    stage.run(spec("llama", [corpus("a", LINES)], vocab_size=300), OUT)
+    loaded, read = auto.from_pretrained(str(OUT)), SubwordTokenizer.read(OUT)
+    assert (read.pad_id, read.cls_id, read.sep_id) == (0, 1, 2)
+    assert (read.mask_id, read.unk_id) == (-1, 2)
+    assert (loaded.pad_token_id, loaded.bos_token_id, loaded.eos_token_id) == (0, 1, 2)
+    assert not read.uses_type_ids
+    text = "the cat, 天氣"
+    assert loaded(text)["input_ids"] == [1, *read.pieces([text]).values.tolist()]
+
+
+def decoder_of_the_hub(
+    monkeypatch: pytest.MonkeyPatch, config: dict[str, Any], opening: str = "", **row: Any
+) -> SubwordTokenizer:
+    """A tokenizer as Llama's or Qwen's, which begins a text with something or with nothing."""
+    made = stage.train_tokenizer(LINES, "llama", 300)
+    made.add_special_tokens(["<reserved>"])
+    content = json.loads(made.to_str())
+    content["post_processor"] = None
+    if opening:
+        single = [{"SpecialToken": {"id": opening, "type_id": 0}}]
+        single += [{"Sequence": {"id": "A", "type_id": 0}}]
+        known = {"id": opening, "ids": [made.token_to_id(opening)], "tokens": [opening]}
+        content["post_processor"] = {
+            "type": "TemplateProcessing",
+            "single": single,
+            "pair": [*single, {"Sequence": {"id": "B", "type_id": 1}}],
+            "special_tokens": {opening: known},
+        }
+    files = {"tokenizer.json": json.dumps(content), "tokenizer_config.json": json.dumps(config)}
+    fetched(monkeypatch, files)
+    request = hub_spec()
+    request["model"] |= {"architecture": "qwen3", "hub": "made/up"} | row
+    stage.run(request, OUT)
+    return SubwordTokenizer.read(OUT)
+
+
+@pytest.mark.parametrize("opening", ["", "<s>"])
+def test_sequences_of_a_decoder(monkeypatch: pytest.MonkeyPatch, opening: str) -> None:
+    """What begins a text is the tokenizer's own; each text ends with the end-of-text token."""
+    config = {"eos_token": {"content": "</s>"}, "pad_token": "</s>", "bos_token": None}
+    read = decoder_of_the_hub(monkeypatch, config, opening)
+    first = [1] if opening else []
+    a, b = read.pieces(["the cat"]), read.pieces(["das"])
+    one, two = read.sequences(a), read.sequences(a, b)
+    assert one["input_ids"].tolist() == [*first, *a.values, 2]
+    assert two["input_ids"].tolist() == [*first, *a.values, 2, *b.values, 2]
+    assert read.alongside([a, b], -1)[len(first) + len(a.values)] == -1
+    assert read.room(2, 10) == 8 - len(first)
+    assert (read.pad_id, read.sep_id, read.cls_id) == (2, 2, 1 if opening else -1)
+
+
+def test_text_is_packed_for_a_decoder(monkeypatch: pytest.MonkeyPatch) -> None:
+    from xstilts.data.subwords import Encoding
+    from xstilts.data.tokens import encoder
+
+    for opening, first in (("", []), ("<s>", [1])):
+        read = decoder_of_the_hub(monkeypatch, {"eos_token": "</s>", "pad_token": "<pad>"}, opening)
+        table = pa.table({"text": ["the", "cat", "the cat sat"]})
+        encode = encoder("causal_lm")
+        packed = encode(table, read, Encoding(max_length=7)).arrays
+        lines = [[*read.pieces([text]).values, 2] for text in table["text"].to_pylist()]
+        rows = [[*first, *lines[0], *lines[1]], [*first, *lines[2]]]
+        assert packed["input_ids"].tolist() == [*rows[0], *rows[1]]
+        assert packed["offsets"].tolist() == [0, len(rows[0]), len(rows[0]) + len(rows[1])]
+
+
+def test_the_rows_padding_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is taken where the tokenizer names none; the tokenizer's own goes first."""
+    for found, wanted in (({}, "<reserved>"), ({"pad_token": None}, "<reserved>"), ({}, "<pad>")):
+        read = decoder_of_the_hub(monkeypatch, {"eos_token": "</s>", **found}, pad_token=wanted)
+        made = json.loads((OUT / "tokenizer_config.json").read_text())
+        assert made["pad_token"] == wanted
+        assert read.pad_id == read._tokenizer.token_to_id(wanted)
+    own = {"eos_token": "</s>", "pad_token": "<pad>"}
+    assert decoder_of_the_hub(monkeypatch, own, pad_token="<reserved>").pad_id == 0
+
+
+@pytest.mark.parametrize(
+    ("config", "row", "message"),
+    [
+        ({"eos_token": "</s>"}, {}, r"model tiny: pad_token: .*no padding token.*found eos_token"),
+        ({"eos_token": "</s>"}, {"pad_token": "<|pad|>"}, r"pad_token: .*found '<\|pad\|>'"),
+        ({"pad_token": "<pad>"}, {}, r"eos_token: .*no such special token.*found None"),
+    ],
+)
+def test_decoders_without_special_tokens(
+    monkeypatch: pytest.MonkeyPatch, config: dict[str, Any], row: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        decoder_of_the_hub(monkeypatch, config, **row)
+    assert not OUT.exists()
+
+
+def test_a_decoder_that_nobody_trains_a_tokenizer_for() -> None:
+    with pytest.raises(InputError, match=r"no tokenizer can be trained for it.*found 'qwen3'"):
+        stage.run(spec("qwen3", [corpus("a", LINES)]), OUT)

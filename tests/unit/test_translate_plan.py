@@ -9,7 +9,7 @@ import pytest
 
 from hub_samples import write_files
 from xstilts.errors import InputError
-from xstilts.plan import Plan
+from xstilts.plan import ANALYSIS, REPORT, TABLES, Plan
 from xstilts.registry import load_registry
 from xstilts.runtime import runtime
 from xstilts.session import MIRROR_VARIABLE, Session
@@ -141,7 +141,7 @@ def test_the_spec_of_a_translation(plan: Plan) -> None:
 def test_other_jobs_know_nothing_of_it(tmp_path: Path, plan: Plan) -> None:
     without = session(tmp_path, recipes=["none", "toy_nli"]).plan
     changed = {out for out, job in without.jobs.items() if plan.jobs[out].text != job.text}
-    assert changed == {"data/check", "tables"}
+    assert changed == {"data/check", TABLES, ANALYSIS, REPORT}
 
 
 def test_the_check_of_all_data_reads_it(plan: Plan) -> None:

@@ -2,11 +2,10 @@
 
 import os
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from copies import Copy, copy_repository, write_mirror
+from copies import Copy, clone, copy_repository, write_mirror
 from filelock import FileLock
 
 
@@ -32,10 +31,3 @@ def finished(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Copy
 def copy(finished: Copy, tmp_path: Path) -> Copy:
     """The finished run, at another place, to be changed."""
     return clone(finished, tmp_path / "copy")
-
-
-def clone(copy: Copy, folder: Path, with_times: bool = True) -> Copy:
-    """Copy all files; with or without their times."""
-    how: Callable[[str, str], object] = shutil.copy2 if with_times else shutil.copy
-    shutil.copytree(copy.folder, folder, copy_function=how)
-    return Copy(folder, copy.name)

@@ -7,7 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,6 +129,13 @@ def copy_repository(repository: Path, folder: Path, study: Path, name: str = "ma
     place = copy.run(sys.executable, "-c", "import xstilts; print(xstilts.__file__)")
     assert place.strip() == str(folder / "src" / "xstilts" / "__init__.py")
     return copy
+
+
+def clone(copy: Copy, folder: Path, with_times: bool = True) -> Copy:
+    """Copy all files; with or without their times."""
+    how: Callable[[str, str], object] = shutil.copy2 if with_times else shutil.copy
+    shutil.copytree(copy.folder, folder, copy_function=how)
+    return Copy(folder, copy.name)
 
 
 #: Rows of each split of the mirror's data set.

@@ -18,9 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from copies import Copy, pairs
-
-from conftest import clone
+from copies import Copy, clone, pairs
 
 MODEL = "matrix-xlmr"
 RECIPES, TARGETS, TRAINED = (
@@ -45,7 +43,15 @@ PATTERNS = {
     "evaluate": f"bundles/evaluate/{MODEL}/{{recipe}}/seed-{{seed}}",
     "score": f"bundles/score/{MODEL}/{{recipe}}/seed-{{seed}}",
 }
-CHECK, AGGREGATE = {"check data/check"}, {"aggregate tables"}
+CHECK = {"check data/check"}
+RESULTS = {"aggregate tables", "analyse analysis", "report report"}
+TABLES = {"tables", "analysis", "report"}
+DISTANCES = {f"distances distances/{MODEL}"}
+TRANSFER = {f"transferability bundles/transferability/{MODEL}/seed-1"}
+TRANSFERRED = {
+    f"bundles/transferability/{MODEL}/seed-1",
+    *(f"transferability/{MODEL}/seed-1/{recipe}" for recipe in ("none", "pairs")),
+}
 TESTSET = {f"testset bundles/testset/{MODEL}"}
 REST = "fetch_rest prepare_rest tokens_rest"
 PRETRAIN = {f"pretrain models/{MODEL}/base"}
@@ -82,18 +88,19 @@ def indexes(rules: str, recipe: Iterable[str]) -> set[str]:
     return {job.split()[1] for job in columns(rules, recipe)}
 
 
-EVALUATIONS = columns("evaluate score", RECIPES) | AGGREGATE
+EVALUATIONS = columns("evaluate score", RECIPES) | RESULTS
 OF_QA = {
     *artifacts("checkpoints predictions scores", RECIPES, ["toy_qa"]),
     *indexes("evaluate score", RECIPES),
-    "tables",
+    *TABLES,
 }
-TRAININGS = jobs("intermediate", recipe="pairs", seed=1) | trained(RECIPES, TRAINED)
+TRAININGS = jobs("intermediate", recipe="pairs", seed=1) | trained(RECIPES, TRAINED) | TRANSFER
 
 LANGUAGE = {
     *jobs(REST, dataset=("pairs", "toy_qa", "toy_parallel")),
     *TESTSET,
     *CHECK,
+    *DISTANCES,
     *EVALUATIONS,
 }
 NER = {
@@ -101,7 +108,9 @@ NER = {
     *jobs(REST, dataset="toy_ner"),
     *TESTSET,
     *CHECK,
+    *DISTANCES,
     *trained(RECIPES, ["toy_ner"]),
+    *TRANSFER,
     *EVALUATIONS,
 }
 
@@ -177,9 +186,9 @@ def test_a_training_knows_the_time_limit_of_its_rule(copy: Copy) -> None:
 
 def test_metric_edited(copy: Copy) -> None:
     copy.edit("evaluation/metrics/accuracy.py")
-    assert copy.planned() == columns("score", RECIPES) | AGGREGATE
+    assert copy.planned() == columns("score", RECIPES) | RESULTS
     assert copy.made() == artifacts("scores", RECIPES, TARGETS) | indexes("score", RECIPES) | {
-        "tables"
+        *TABLES
     }
     assert copy.planned() == set()
 
@@ -197,20 +206,21 @@ def test_encoder_of_a_format_edited(copy: Copy) -> None:
         *TESTSET,
         *CHECK,
         *trained(RECIPES, ["toy_qa"]),
+        *TRANSFER,
         *EVALUATIONS,
     }
 
 
 def test_head_of_a_format_edited(copy: Copy) -> None:
     copy.edit("formats/question_answering/head.py")
-    assert copy.planned() == trained(RECIPES, ["toy_qa"]) | EVALUATIONS
-    assert copy.made() == OF_QA
+    assert copy.planned() == trained(RECIPES, ["toy_qa"]) | TRANSFER | EVALUATIONS
+    assert copy.made() == OF_QA | TRANSFERRED
     assert copy.planned() == set()
 
 
 def test_tables_edited(copy: Copy) -> None:
     copy.edit("analysis/tables.py")
-    assert copy.planned() == AGGREGATE
+    assert copy.planned() == RESULTS
 
 
 # ---- the study grows
@@ -257,7 +267,8 @@ def test_seed_added(copy: Copy) -> None:
         *jobs("intermediate", recipe="pairs", seed=2),
         *trained(RECIPES, TRAINED, seed=2),
         *columns("evaluate score", RECIPES, seed=2),
-        *AGGREGATE,
+        f"transferability bundles/transferability/{MODEL}/seed-2",
+        *RESULTS,
     }
 
 
@@ -268,7 +279,8 @@ def test_recipe_added(copy: Copy) -> None:
         *jobs("intermediate", recipe="toy_qa", seed=1),
         *trained(["toy_qa"], TRAINED),
         *columns("evaluate score", ["toy_qa"]),
-        *AGGREGATE,
+        *TRANSFER,
+        *RESULTS,
     }
 
 
@@ -282,9 +294,12 @@ def test_study_made_smaller(copy: Copy) -> None:
     """Only what tells of the study as a whole is made again."""
     with copy.study() as study:
         study["recipes"], study["targets"] = ["none"], ["pairs", "toy_qa"]
-    assert copy.planned() == TESTSET | CHECK | columns("evaluate score", ["none"]) | AGGREGATE
+    assert copy.planned() == {
+        *(*TESTSET, *CHECK, *DISTANCES, *RESULTS),
+        *columns("evaluate score", ["none"]),
+    }
     assert copy.made() == {
-        *(f"bundles/testset/{MODEL}", "data/check", "tables"),
+        *(f"bundles/testset/{MODEL}", "data/check", f"distances/{MODEL}", *TABLES),
         *indexes("evaluate score", ["none"]),
     }
     assert copy.planned() == set()
@@ -342,7 +357,7 @@ def test_data_that_only_tests_read_become_a_trainings(copy: Copy, edited: bool) 
         tokens if edited else set()
     )
     if not edited:
-        assert not planned & TRAININGS
+        assert not planned & (TRAININGS - TRANSFER)
         copy.made()
         assert _data(copy) == before
     assert edited or copy.planned() == set()
@@ -437,14 +452,14 @@ def test_predictions_lost_that_a_score_needs(copy: Copy) -> None:
     assert copy.planned() == {
         *columns("evaluate", ["none"]),
         *columns("score", RECIPES),
-        *AGGREGATE,
+        *RESULTS,
     }
     assert copy.made() == {
         *artifacts("predictions", ["none"], ["pairs"]),
         *artifacts("scores", RECIPES, TARGETS),
         *indexes("evaluate", ["none"]),
         *indexes("score", RECIPES),
-        "tables",
+        *TABLES,
     }
     assert copy.planned() == set()
 
@@ -470,7 +485,7 @@ def test_an_artifact_of_a_bundle_made_by_hand(copy: Copy, target: str) -> None:
     [
         (
             f"checkpoints/{MODEL}/none/seed-1/toy_qa",
-            trained(["none"], ["toy_qa"]) | columns("evaluate score", ["none"]) | AGGREGATE,
+            trained(["none"], ["toy_qa"]) | columns("evaluate score", ["none"]) | RESULTS,
         ),
         (
             f"checkpoints/{MODEL}/pairs/seed-1/intermediate",
@@ -478,7 +493,8 @@ def test_an_artifact_of_a_bundle_made_by_hand(copy: Copy, target: str) -> None:
                 *jobs("intermediate", recipe="pairs", seed=1),
                 *trained(["pairs"], TRAINED),
                 *columns("evaluate score", ["pairs"]),
-                *AGGREGATE,
+                *TRANSFER,
+                *RESULTS,
             },
         ),
     ],
@@ -516,7 +532,7 @@ def _change_row(copy: Copy, language: str, split: str) -> None:
 
 
 def _of_pairs(jobs_of_language: set[str]) -> set[str]:
-    return jobs_of_language | TESTSET | CHECK | AGGREGATE
+    return jobs_of_language | TESTSET | CHECK | DISTANCES | RESULTS
 
 
 @pytest.mark.parametrize(
@@ -531,6 +547,7 @@ def _of_pairs(jobs_of_language: set[str]) -> set[str]:
                 *jobs("intermediate", recipe="pairs", seed=1),
                 *trained(["none"], ["pairs"]),
                 *trained(["pairs"], TRAINED),
+                *TRANSFER,
                 *EVALUATIONS,
             },
         ),

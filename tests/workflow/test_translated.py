@@ -27,7 +27,8 @@ def jobs(recipe: str) -> set[str]:
         f"finetune checkpoints/{cell}/pairs",
         f"evaluate bundles/evaluate/{cell}",
         f"score bundles/score/{cell}",
-        "aggregate tables",
+        "transferability bundles/transferability/matrix-xlmr/seed-1",
+        *("aggregate tables", "analyse analysis", "report report"),
     }
 
 

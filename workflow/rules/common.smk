@@ -1,6 +1,6 @@
 # The study's plan, and how a rule finds its job in it.
-import inspect
 import gc
+import inspect
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -8,7 +8,7 @@ from snakemake.exceptions import WorkflowError
 from xstilts.cluster.environment import shell_prefix
 from xstilts.cluster.site import Site
 from xstilts.errors import InputError
-from xstilts.plan import CHECK, TABLES
+from xstilts.plan import ANALYSIS, CHECK, REPORT, TABLES
 from xstilts.published import Published
 from xstilts.session import Session
 
@@ -22,6 +22,9 @@ try:
     SITE = Site.of_workflow(workflow, SESSION)
 except InputError as error:
     raise WorkflowError(str(error)) from None
+
+# Snakemake's own report reads them from the results folder.
+workflow.configfiles[:] = [Path(name).absolute() for name in workflow.configfiles]
 
 PLAN = SESSION.plan
 PUBLISHED = Published(PLAN, SESSION.results)
@@ -126,13 +129,14 @@ def _input(folder, out):
 
 
 def everything(wildcards):
-    """What `all` asks for: the tables. What has lost files is told to run."""
+    """What `all` asks for: the report, made from the tables. What has lost files is told to run."""
     begin()
     try:
         workflow.dag.forcefiles.update(map(manifest, PUBLISHED.lost()))
+        SITE.mend(PUBLISHED)
     except InputError as error:
         raise WorkflowError(str(error)) from None
-    return manifest(TABLES)
+    return manifest(REPORT)
 
 
 def begin():
@@ -174,12 +178,17 @@ def training(name, pattern):
     return stage(name, pattern, "--minutes {resources.runtime}")
 
 
+def shown(path, caption, category):
+    """A file of an artifact that Snakemake's report shows."""
+    return report(path, caption=f"../report/{caption}.rst", category=category)
+
+
 def print_summary():
     from xstilts.analysis.aggregate import summary
 
     tables = SESSION.results / TABLES
     print(summary(tables))
-    print(
-        f"Tables and figures: {SESSION.study.results / SESSION.study.study / TABLES}/"
-    )
+    place = SESSION.study.results / SESSION.study.study
+    print(f"Tables and figures: {place / TABLES}/")
+    print(f"Report: {place / REPORT / 'index.html'}")
     SITE.end()

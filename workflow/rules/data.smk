@@ -9,6 +9,8 @@ PREPARED = "data/prepared/{dataset}/{language}"
 PREPARED_REST = "bundles/prepare/{dataset}"
 TOKENS = "data/tokens/{model}/{dataset}/{language}"
 TOKENS_REST = "bundles/tokens/{model}/{dataset}"
+PROMPTS = "data/prompts/{model}/{dataset}/{language}"
+ASKED = "bundles/prompts/{model}/{dataset}"
 TRANSLATED = "data/translated/{dataset}/{translator}"
 TESTSETS = "bundles/testset/{model}"
 
@@ -101,6 +103,37 @@ rule tokens_rest:
         spec=spec(TOKENS_REST),
     shell:
         long_stage("tokens", TOKENS_REST)
+
+
+# What a decoder is trained on, and what it is asked in all languages.
+rule prompts:
+    input:
+        manifests(PROMPTS),
+    output:
+        manifest(PROMPTS),
+    log:
+        "logs/prompts/{model}/{dataset}/{language}.log",
+    resources:
+        **resources("prompts", PROMPTS),
+    params:
+        spec=spec(PROMPTS),
+    shell:
+        long_stage("prompts", PROMPTS)
+
+
+rule prompts_rest:
+    input:
+        bundled(ASKED, manifests),
+    output:
+        manifest(ASKED),
+    log:
+        "logs/prompts/{model}/{dataset}.log",
+    resources:
+        **resources("prompts", ASKED),
+    params:
+        spec=spec(ASKED),
+    shell:
+        long_stage("prompts", ASKED)
 
 
 # Training data in another language; it goes on where it was stopped.

@@ -1,4 +1,4 @@
-# Predictions and scores by one process for all targets of a model, recipe and seed, then tables.
+# Predictions and scores by one process for all targets of a model, recipe and seed.
 LAYERS = "layers/{model}/{recipe}/seed-{seed}"
 EVALUATED = "bundles/evaluate/{model}/{recipe}/seed-{seed}"
 SCORED = "bundles/score/{model}/{recipe}/seed-{seed}"
@@ -49,18 +49,3 @@ rule score:
         spec=spec(SCORED),
     shell:
         long_stage("score", SCORED)
-
-
-rule aggregate:
-    input:
-        checked(TABLES),
-    output:
-        manifest(TABLES),
-    log:
-        "logs/aggregate.log",
-    resources:
-        **resources("aggregate", TABLES),
-    params:
-        spec=spec(TABLES),
-    shell:
-        long_stage("aggregate", TABLES)

@@ -1,6 +1,7 @@
 # Checkpoints: intermediate training of a recipe, then fine-tuning on a target's training set.
 INTERMEDIATE = "checkpoints/{model}/{recipe}/seed-{seed}/intermediate"
 FINETUNED = "checkpoints/{model}/{recipe}/seed-{seed}/{training}"
+MERGED = "merged/{model}/{recipe}/seed-{seed}/{merged}"
 
 
 rule intermediate:
@@ -33,3 +34,19 @@ rule finetune:
         spec=spec(FINETUNED),
     shell:
         training("finetune", FINETUNED)
+
+
+# Whole weights from an adapter.
+rule merge:
+    input:
+        manifests(MERGED),
+    output:
+        manifest(MERGED),
+    log:
+        "logs/merge/{model}/{recipe}/seed-{seed}/{merged}.log",
+    resources:
+        **resources("merge", MERGED),
+    params:
+        spec=spec(MERGED),
+    shell:
+        stage("merge", MERGED)

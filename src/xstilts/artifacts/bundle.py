@@ -25,7 +25,8 @@ def index_spec(stage: str, members: Mapping[str, Spec]) -> dict[str, Any]:
     return {
         "stage": stage,
         "members": {out: spec_sha256(spec) for out, spec in members.items()},
-        "inputs": {"members": list(members)},
+        # A job reads its members from canonical JSON, which sorts them; a plan has an order.
+        "inputs": {"members": sorted(members)},
     }
 
 

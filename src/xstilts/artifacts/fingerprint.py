@@ -144,6 +144,7 @@ _NEUTRAL = frozenset(
         f"{_PACKAGE}.artifacts.record",
         f"{_PACKAGE}.artifacts.manifest",
         f"{_PACKAGE}.artifacts.spec",
+        f"{_PACKAGE}.artifacts.store",
     }
 )
 
@@ -178,4 +179,15 @@ def fingerprint(*roots: str, source: Path = _SOURCE) -> str:
         source: The folder that the package lies in.
     """
     lines = (f"{name} {sha}" for name, sha in sorted(modules_of(roots, source).items()))
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+    found = hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+    _ROOTS[found] = roots
+    return found
+
+
+#: What was asked for, by the answer.
+_ROOTS: dict[str, tuple[str, ...]] = {}
+
+
+def roots_of(value: object) -> tuple[str, ...] | None:
+    """Modules that a fingerprint was worked out from in this process; None if it was not."""
+    return _ROOTS.get(value) if isinstance(value, str) else None

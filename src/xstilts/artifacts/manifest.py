@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from xstilts.artifacts.spec import Spec, canonical, spec_sha256
-from xstilts.errors import InputError
+from xstilts.errors import InputError, OtherVersion
 
 MANIFEST = "manifest.json"
 VERSION = 1
@@ -44,6 +44,11 @@ class Manifest:
         return json.dumps(content, sort_keys=True, indent=1, ensure_ascii=False) + "\n"
 
 
+def is_inside(name: str) -> bool:
+    """Whether a path names something below the folder that it starts at, in its plainest form."""
+    return "\0" not in name and not {"", ".", ".."} & set(name.split("/"))
+
+
 def sha256_file(path: Path) -> str:
     """Hex sha256 of a file's bytes."""
     with path.open("rb") as file:
@@ -63,7 +68,8 @@ def read_manifest(folder: Path) -> Manifest:
     """Read an artifact's manifest.
 
     Raises:
-        InputError: If it is missing, no JSON, of another version, or its spec was changed.
+        InputError: If it is missing, no JSON, no manifest, or its spec was changed.
+        OtherVersion: If it is of another version, whose keys may be others.
     """
     path = folder / MANIFEST
     try:
@@ -74,20 +80,14 @@ def read_manifest(folder: Path) -> Manifest:
         ) from error
     except ValueError as error:
         raise InputError(str(path), f"is no JSON ({error})", hint=_REMAKE) from error
+    if isinstance(content, dict) and content.get("version", VERSION) != VERSION:
+        raise OtherVersion(str(path), VERSION, content["version"], _REMAKE)
     keys = {"version", "artifact", "spec", "spec_sha256", "inputs", "files"}
     if not isinstance(content, dict) or keys - content.keys():
         raise InputError(
             str(path),
             "is no manifest",
             expected=f"the keys {', '.join(sorted(keys))}",
-            hint=_REMAKE,
-        )
-    if content.get("version") != VERSION:
-        raise InputError(
-            str(path),
-            "is of another version",
-            expected=str(VERSION),
-            found=str(content.get("version")),
             hint=_REMAKE,
         )
     if spec_sha256(content["spec"]) != content["spec_sha256"]:
@@ -136,6 +136,7 @@ __all__ = [
     "canonical",
     "check_file",
     "describe_files",
+    "is_inside",
     "read_manifest",
     "sha256_file",
 ]

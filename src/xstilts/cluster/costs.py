@@ -9,18 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from xstilts.artifacts.manifest import read_manifest
-from xstilts.cluster.needs import TRAININGS, model_of
+from xstilts.cluster.memory import asked_share, lora_of, uses
+from xstilts.cluster.needs import model_of
 from xstilts.cluster.rates import CPU, Calibration, Rates, Sure, least, shipped
 from xstilts.cluster.schedule import Task, critical_path, makespan, order
 from xstilts.cluster.settings import GPU_STAGES
-from xstilts.cluster.sizes import Size, size_of
+from xstilts.cluster.sizes import Size, adapter_parameters, size_of
 from xstilts.cluster.work import Data, Work, work_of
 from xstilts.errors import InputError
-from xstilts.plan import CHECK, Job, Plan
+from xstilts.plan import CHECK, CHECKED, LOOKS, TRAININGS, Job, Plan
 from xstilts.published import Published
+from xstilts.training.settings import Lora
 
-#: Stages that wait for the check of all data (rules with `checked` in `workflow/rules`).
-CHECKED = (*TRAININGS, "sweep", "evaluate", "score", "aggregate")
 #: Stages whose jobs use a GPU where there is one.
 ON_GPU = GPU_STAGES
 
@@ -208,17 +208,20 @@ def _inputs(job: Job) -> Iterable[str]:
 
 def _seconds(job: Job, work: Work, plan: Plan, rates: Rates) -> tuple[float | None, Sure]:
     model = model_of(job)
-    if job.stage not in ("evaluate", "sweep", *TRAININGS) or model is None:
+    if job.stage not in (*LOOKS, *TRAININGS) or model is None:
         return rates.stage(job.stage, work.rows)
     size = size_of(plan.registry.models[model])
     if work.source == "unknown" and not work.tokens and not work.forward:
         return None, "unknown"
     start, start_sure = rates.start()
     if job.stage not in TRAININGS:
-        each, sure = rates.prediction(model, size, job.spec["target"])
+        each, sure = rates.prediction(model, size, job.spec.get("target", job.stage))
         seconds = None if each is None else each * work.forward
+        if seconds is not None and sure != "measured":
+            seconds += rates.written(size, work.written)
     else:
-        both, sure = rates.training(model, size, job.spec["settings"], task_of(job))
+        asked = _asked(job, plan) if size.is_decoder else 0.0
+        both, sure = rates.training(model, size, job.spec["settings"], task_of(job), asked)
         seconds = None if both is None else _training_seconds(work, *both, plan.study.processes)
     return (None, "unknown") if seconds is None else (start + seconds, least([sure, start_sure]))
 
@@ -228,17 +231,25 @@ def _training_seconds(work: Work, token: float, step: float, processes: int) -> 
     return token * (work.tokens + work.forward / 3) / processes + step * (work.steps or 0)
 
 
+def _asked(job: Job, plan: Plan) -> float:
+    """Share of a decoder's sub-words that go through its output layer, all tasks alike."""
+    shares = [asked_share(entry, plan) for entry in job.spec.get("tasks", ())]
+    shares += [1.0] if job.spec["mlm"] else []
+    return sum(shares) / max(1, len(shares))
+
+
 def task_of(job: Job) -> str:
-    """The task of a training, or all of them."""
-    names = [entry["name"] for entry in job.spec.get("tasks", ())]
-    return "+".join([*names, *(["masked_lm"] if job.spec["mlm"] else [])])
+    """The task of a training, or all of them; raw text by what is learnt of it."""
+    names, mlm = [entry["name"] for entry in job.spec.get("tasks", ())], job.spec["mlm"]
+    text = ["masked_lm" if mlm.get("mask") else "causal_lm"] if mlm else []
+    return "+".join([*names, *text])
 
 
 # ---- disk
 
 
 def _state(job: Job, plan: Plan) -> float:
-    """Bytes of a training's state at its largest.
+    """Bytes of a training's state at its largest; of adapters where they alone are trained.
 
     Two steps are kept while a third is written; each has weights, AdamW's two moments and the best
     weights so far, all in 32-bit floats.
@@ -246,7 +257,9 @@ def _state(job: Job, plan: Plan) -> float:
     model = model_of(job)
     if job.stage not in TRAININGS or model is None:
         return 0.0
-    return 3 * (3 + 1) * 4.0 * size_of(plan.registry.models[model]).parameters
+    return (
+        3 * (3 + 1) * _weights(size_of(plan.registry.models[model]), lora_of(job.spec["settings"]))
+    )
 
 
 def _size(job: Job, work: Work, plan: Plan, data: Data) -> float:
@@ -255,21 +268,29 @@ def _size(job: Job, work: Work, plan: Plan, data: Data) -> float:
     if job.stage in ("fetch", "fetch_model", "fetch_translator") and job.spec.get("lock"):
         return float(sum(file["size"] for file in job.spec["lock"]["files"].values()))
     model = model_of(job)
-    if job.stage in ("fetch_model", *TRAININGS) and model is not None:
-        return _weights(size_of(plan.registry.models[model]))
+    if job.stage in ("fetch_model", "merge", *TRAININGS) and model is not None:
+        lora = lora_of(job.spec.get("settings", {}))
+        return _weights(size_of(plan.registry.models[model]), lora)
     if job.stage in ("prepare", "translate"):
         row = plan.registry.datasets[job.spec["dataset"]]
         return work.rows * sizes["prepared"][row.format]
-    if job.stage == "tokens":
-        counts = data.counts(job.out).values()
-        return sum(one.tokens for one in counts) * sizes["token"][job.spec["format"]]
+    if job.stage in ("tokens", "prompts"):
+        counts, kind = data.counts(job.out).values(), _format(job)
+        return sum(one.tokens for one in counts) * sizes["token"][kind]
     if job.stage == "evaluate":
         return 2 * work.rows * sizes["prediction"][job.spec["format"]]
     return 0.0
 
 
-def _weights(size: Size) -> float:
-    """Weights as 32-bit floats; heads are small."""
+def _format(job: Job) -> str:
+    """Format of what a job makes: prompts have one of their own."""
+    return "prompted" if job.stage == "prompts" else str(job.spec["format"])
+
+
+def _weights(size: Size, lora: Lora | None) -> float:
+    """Weights as 32-bit floats, or the adapters' alone; heads are small."""
+    if lora is not None:
+        return 4.0 * adapter_parameters(size, lora.rank, lora.targets)
     return 4.0 * size.parameters
 
 
@@ -343,10 +364,57 @@ def lines_of(costs: Costs) -> list[Line]:
     )
 
 
+@dataclass
+class ModelNeeds:
+    """What one model needs in a study.
+
+    Attributes:
+        model: Its name.
+        parameters: Its parameters.
+        way: How it is trained.
+        training: Bytes of a GPU that its largest training takes; 0 without one.
+        prediction: Bytes that its largest prediction takes; 0 without one.
+        seconds: Seconds of its trainings and predictions that are to be made.
+        gpu_seconds: Likewise, times GPUs.
+    """
+
+    model: str
+    parameters: int
+    way: str = ""
+    training: float = 0.0
+    prediction: float = 0.0
+    seconds: float = 0.0
+    gpu_seconds: float = 0.0
+
+
+def models_of(costs: Costs) -> list[ModelNeeds]:
+    """What each model of a study needs of a GPU."""
+    rows = costs.plan.registry.models
+    found = {
+        name: ModelNeeds(name, size_of(rows[name]).parameters) for name in costs.plan.study.models
+    }
+    ways: dict[str, list[str]] = {name: [] for name in found}
+    for _, use in uses(costs.plan):
+        needs = found[use.model]
+        if use.training:
+            needs.training = max(needs.training, use.needed)
+            ways[use.model].append(use.way)
+        else:
+            needs.prediction = max(needs.prediction, use.needed)
+    for name, needs in found.items():
+        needs.way = " and ".join(dict.fromkeys(ways[name]))
+    for cost in costs.to_make:
+        if cost.job.stage in ON_GPU and cost.model in found:
+            found[cost.model].seconds += cost.seconds or 0.0
+            found[cost.model].gpu_seconds += cost.gpu_seconds
+    return list(found.values())
+
+
 STAGE_ORDER = (
     *("fetch", "prepare", "fetch_translator", "translate", "fetch_model", "tokenizer", "tokens"),
-    *("testset", "check", "pretrain", "intermediate", "finetune", "sweep", "evaluate", "score"),
-    "aggregate",
+    *("prompts", "testset", "check", "pretrain", "intermediate", "finetune", "merge", "sweep"),
+    *("evaluate", "score"),
+    *("transferability", "distances", "aggregate", "analyse", "report"),
 )
 
 
@@ -364,6 +432,7 @@ def as_json(costs: Costs, gpus: Iterable[int], cpus: int) -> dict[str, Any]:
         "wall_seconds": {str(number): costs.wall(number, cpus) for number in numbers},
         "disk_bytes": costs.disk(_at_once(costs.plan, max(numbers))),
         "stages": [vars(line) | {"to_make": line.to_make} for line in lines_of(costs)],
+        "models": [vars(needs) for needs in models_of(costs)],
         "artifacts": {out: job_json(cost) for out, cost in costs.by_job.items()},
     }
 

@@ -12,6 +12,7 @@ import json
 import os
 import platform
 import sys
+import time
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -19,6 +20,8 @@ from xstilts.artifacts.record import now
 from xstilts.errors import InputError
 
 FILE = "driver.json"
+#: Tenths of a second in which another's look at the lock is over.
+_PATIENCE = 10
 #: Kept open until the process ends.
 _held: dict[Path, TextIO] = {}
 
@@ -39,7 +42,7 @@ def hold(results: Path) -> bool:
     results.mkdir(parents=True, exist_ok=True)
     file = path.open("a+", encoding="utf-8")
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _lock(file)
     except BlockingIOError:
         raise _refused(path) from None
     except OSError as error:
@@ -51,6 +54,17 @@ def hold(results: Path) -> bool:
     file.write(json.dumps(own))
     file.flush()
     return True
+
+
+def _lock(file: TextIO) -> None:
+    """Lock a file; who only looks whether it is locked holds it for an instant."""
+    for _ in range(_PATIENCE):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            time.sleep(0.1)
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def forget_the_dead(results: Path) -> None:
@@ -69,18 +83,19 @@ def release(results: Path) -> None:
         _held.pop(results).close()
 
 
-def living(results: Path) -> dict[str, Any] | None:
-    """Host, process and start of the driver that holds a results folder now, if one does."""
-    path = results / FILE
+def lives(results: Path) -> bool | None:
+    """Whether a driver holds a results folder now; None where that cannot be told.
+
+    That is where there is no `driver.json`, or the file system has no locks.
+    """
     try:
-        with path.open(encoding="utf-8") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return _read(path)
-    except OSError:  # no file, or no locks
+        with (results / FILE).open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
         return None
-    return None
+    return False
 
 
 def _read(path: Path) -> dict[str, Any]:

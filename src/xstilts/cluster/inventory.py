@@ -23,9 +23,10 @@ from xstilts.artifacts.kept import FOLDER as KEPT
 from xstilts.artifacts.manifest import MANIFEST, Manifest, read_manifest
 from xstilts.artifacts.publish import host_name, is_alive
 from xstilts.artifacts.record import PROVENANCE
+from xstilts.artifacts.root import ROOT, SIGNATURE
 from xstilts.artifacts.spec import canonical, sha256_text, spec_sha256
 from xstilts.cluster.driver import FILE as DRIVER
-from xstilts.cluster.driver import living
+from xstilts.cluster.driver import lives
 from xstilts.errors import InputError
 from xstilts.progress import PROGRESS
 
@@ -34,8 +35,7 @@ if TYPE_CHECKING:
 
 STATE, LOGS, TRANSLATIONS, SNAKEMAKE = "state", "logs", "translations", ".snakemake"
 #: Files of a results folder by other commands: what was planned, and rates measured there.
-NOTES = ("plan.json", "calibration.json")
-TRAININGS = ("pretrain", "intermediate", "finetune")
+NOTES = ("plan.json", "calibration.json", ROOT, SIGNATURE)
 #: Without a change for so long, what another machine was writing is abandoned (seconds).
 ABANDONED = 86_400.0
 
@@ -169,7 +169,8 @@ def drives(results: Path) -> bool:
     Without a `driver.json`, Snakemake's own locks say so; beside one, they are left from a driver
     that was killed.
     """
-    return living(results) is not None if (results / DRIVER).exists() else snakemake_locks(results)
+    held = lives(results)
+    return snakemake_locks(results) if held is None else held
 
 
 def snakemake_locks(results: Path) -> bool:

@@ -13,6 +13,8 @@ from datetime import datetime
 from pathlib import Path
 
 END = "SLURM_JOB_END_TIME"
+#: The cluster's file, in the environment of the jobs that a driver has submitted.
+CLUSTER = "XSTILTS_CLUSTER"
 #: Seconds that SLURM is given to end a job it has just put back into the queue.
 _PATIENCE = 600
 
@@ -42,7 +44,8 @@ def ask_for_more_time() -> None:
     (SLURM 22.05), and who was cancelled must not come back.
     """
     number = os.environ.get("SLURM_JOB_ID")
-    if number is None:
+    # An allocation in which a person runs Snakemake is not ours to put back.
+    if number is None or CLUSTER not in os.environ:
         return
     if _slurm("squeue", "--noheader", "--jobs", number, "--format", "%T") == "RUNNING":
         if _slurm("scontrol", "requeue", number) is None:

@@ -12,13 +12,13 @@ from xstilts.cluster.memory import check_fit
 from xstilts.cluster.settings import GPU_STAGES, RESUMED, Cluster, Partition, Row
 from xstilts.cluster.sizes import parameters_of
 from xstilts.errors import InputError
-from xstilts.plan import Bundle, Job, Plan
+from xstilts.plan import LOOKS, TRAININGS, Bundle, Job, Plan
 
-#: Stages that run as the study's number of processes, with a GPU each.
-TRAININGS = ("pretrain", "intermediate", "finetune")
+#: Stages that need more memory for a larger model.
+_BY_SIZE = (*GPU_STAGES, "merge")
 #: Stages whose job names no model: where in the folder of any other the model's name stands.
-_PLACE = {"tokens": 2, "testset": 2, "tokenizer": 1, "fetch_model": 1, "pretrain": 1}
-_PLACE |= dict.fromkeys(("intermediate", "finetune", "evaluate", "sweep", "score"), 1)
+_PLACE = {"tokens": 2, "prompts": 2, "testset": 2, "tokenizer": 1, "fetch_model": 1, "pretrain": 1}
+_PLACE |= dict.fromkeys(("intermediate", "finetune", "merge", *LOOKS, "score", "distances"), 1)
 
 
 def model_of(job: Job | Bundle) -> str | None:
@@ -26,6 +26,11 @@ def model_of(job: Job | Bundle) -> str | None:
     place = _PLACE.get(job.stage)
     out = job.members[0].out if isinstance(job, Bundle) else job.out
     return None if place is None else out.split("/", place + 1)[place]
+
+
+def is_adapted(job: Job | Bundle) -> bool:
+    """Whether a job trains adapters alone."""
+    return isinstance(job, Job) and bool(job.spec.get("settings", {}).get("lora"))
 
 
 def gpus_of(job: Job | Bundle, plan: Plan, cluster: Cluster) -> int:
@@ -58,7 +63,7 @@ def needs(
         InputError: If no partition offers so many GPUs or CPUs, or no row is for so large a model.
     """
     processes = plan.study.processes if job.stage in TRAININGS else 1
-    key = (job.stage, model_of(job), job.threads, processes, attempt)
+    key = (job.stage, model_of(job), job.threads, processes, attempt, is_adapted(job))
     return dict(cluster.remembered(key, lambda: _needs(job, plan, cluster, processes, attempt)))
 
 
@@ -66,8 +71,12 @@ def _needs(
     job: Job | Bundle, plan: Plan, cluster: Cluster, processes: int, attempt: int
 ) -> dict[str, int | str]:
     model = model_of(job)
-    size = parameters_of(plan.registry.models[model]) if model and job.stage in GPU_STAGES else 1
+    size = parameters_of(plan.registry.models[model]) if model and job.stage in _BY_SIZE else 1
     row = cluster.resources.row(job.stage, size)
+    if is_adapted(job):
+        # Frozen weights have no gradients and moments: they are read as for a prediction.
+        memory = min(row.mem_mb, cluster.resources.row("evaluate", size).mem_mb)
+        row = row.model_copy(update={"mem_mb": memory})
     gpus = gpus_of(job, plan, cluster)
     cpus = processes * max(row.cpus, job.threads)
     offers = _partitions(job, cluster, gpus, cpus)
@@ -134,5 +143,6 @@ def check_needs(plan: Plan, cluster: Cluster) -> None:
 
 
 def _one_of_each(jobs: Iterable[Job]) -> list[Job]:
-    """One job of each stage, model and number of threads."""
-    return list({(job.stage, model_of(job), job.threads): job for job in jobs}.values())
+    """One job of each stage, model, number of threads and way of training."""
+    found = {(job.stage, model_of(job), job.threads, is_adapted(job)): job for job in jobs}
+    return list(found.values())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -17,7 +16,6 @@ from xstilts.artifacts.spec import sha256_text
 from xstilts.cluster.driver import hold, release
 from xstilts.cluster.inventory import (
     STATE,
-    TRAININGS,
     Item,
     Look,
     Wanted,
@@ -29,6 +27,8 @@ from xstilts.cluster.inventory import (
     unfinished_outputs,
 )
 from xstilts.errors import InputError
+from xstilts.output import check_output, write_json
+from xstilts.plan import TRAININGS
 
 if TYPE_CHECKING:  # every stage passes here on its way through the command line
     from xstilts.plan import Plan
@@ -274,14 +274,13 @@ def run(options: argparse.Namespace) -> None:
     """
     if options.outdated and not options.delete:
         raise InputError("--outdated", "says what --delete removes, which is not there")
+    check_output("--json", options.json)
     reports = []
     for results, sessions in _by_folder(options.studies, options.results).items():
         report = prune(sessions, results, delete=options.delete, outdated=options.outdated)
         reports.append(report)
         print(report.table(), end="\n\n")
-    if options.json:
-        content = {"folders": [report.content() for report in reports]}
-        options.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    write_json(options.json, {"folders": [report.content() for report in reports]})
     for report in reports:
         for path, problem in report.failed.items():
             raise InputError(

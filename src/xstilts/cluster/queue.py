@@ -29,6 +29,8 @@ FOLDERS = {
     "prepare_rest": "bundles/prepare/{dataset}",
     "tokens": "data/tokens/{model}/{dataset}/{language}",
     "tokens_rest": "bundles/tokens/{model}/{dataset}",
+    "prompts": "data/prompts/{model}/{dataset}/{language}",
+    "prompts_rest": "bundles/prompts/{model}/{dataset}",
     "translate": "data/translated/{dataset}/{translator}",
     "testset": "bundles/testset/{model}",
     "check": "data/check",
@@ -38,10 +40,15 @@ FOLDERS = {
     "pretrain": "models/{scratch_model}/base",
     "intermediate": "checkpoints/{model}/{recipe}/seed-{seed}/intermediate",
     "finetune": "checkpoints/{model}/{recipe}/seed-{seed}/{training}",
+    "merge": "merged/{model}/{recipe}/seed-{seed}/{merged}",
     "sweep": "layers/{model}/{recipe}/seed-{seed}",
     "evaluate": "bundles/evaluate/{model}/{recipe}/seed-{seed}",
     "score": "bundles/score/{model}/{recipe}/seed-{seed}",
+    "distances": "distances/{model}",
+    "transferability": "bundles/transferability/{model}/seed-{seed}",
     "aggregate": "tables",
+    "analyse": "analysis",
+    "report": "report",
 }
 #: Log of each rule's stage, below the results folder.
 STAGE_LOGS = {
@@ -51,6 +58,8 @@ STAGE_LOGS = {
     "prepare_rest": "logs/prepare/{dataset}.log",
     "tokens": "logs/tokens/{model}/{dataset}/{language}.log",
     "tokens_rest": "logs/tokens/{model}/{dataset}.log",
+    "prompts": "logs/prompts/{model}/{dataset}/{language}.log",
+    "prompts_rest": "logs/prompts/{model}/{dataset}.log",
     "translate": "logs/translate/{dataset}/{translator}.log",
     "testset": "logs/testset/{model}.log",
     "check": "logs/check.log",
@@ -60,10 +69,15 @@ STAGE_LOGS = {
     "pretrain": "logs/pretrain/{scratch_model}.log",
     "intermediate": "logs/intermediate/{model}/{recipe}/seed-{seed}.log",
     "finetune": "logs/finetune/{model}/{recipe}/seed-{seed}/{training}.log",
+    "merge": "logs/merge/{model}/{recipe}/seed-{seed}/{merged}.log",
     "sweep": "logs/sweep/{model}/{recipe}/seed-{seed}.log",
     "evaluate": "logs/evaluate/{model}/{recipe}/seed-{seed}.log",
     "score": "logs/score/{model}/{recipe}/seed-{seed}.log",
+    "distances": "logs/distances/{model}.log",
+    "transferability": "logs/transferability/{model}/seed-{seed}.log",
     "aggregate": "logs/aggregate.log",
+    "analyse": "logs/analyse.log",
+    "report": "logs/report.log",
 }
 #: Where the plugin puts SLURM's logs, below the results folder.
 LOGS = Path(".snakemake", "slurm_logs")

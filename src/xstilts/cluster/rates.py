@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from pydantic import PositiveFloat
 
-from xstilts.cluster.sizes import Size
+from xstilts.cluster.sizes import Size, adapter_parameters
 from xstilts.errors import InputError
 from xstilts.validation import Strict, parse, read_yaml
 
@@ -29,10 +29,11 @@ Precision = Literal["fp32", "bf16"]
 
 
 class Peak(Strict):
-    """Published peaks of a kind of GPU, in TFLOP/s."""
+    """Published peaks of a kind of GPU, in TFLOP/s, and of its memory, in TB/s."""
 
     bf16: PositiveFloat | None
     fp32: PositiveFloat
+    memory: PositiveFloat
 
 
 class StageCost(Strict):
@@ -54,7 +55,7 @@ class Shipped(Strict):
     words: dict[str, float]
     usual: dict[str, float]
     rows: dict[str, dict[str, float]]
-    subwords: dict[Literal["word", "special"], float]
+    subwords: dict[Literal["word", "special", "prompt"], float]
     pool: float
     bytes: dict[Literal["prepared", "token", "prediction"], dict[str, float]]
 
@@ -146,9 +147,14 @@ def write_calibration(results: Path, calibration: Calibration) -> None:
     draft.rename(results / CALIBRATION)
 
 
-def train_name(device: str, model: str, precision: str, task: str = "") -> str:
-    """What a training measures: on one task, or on any."""
-    return f"train/{device}/{model}/{precision}/{task}".rstrip("/")
+def train_name(device: str, model: str, way: str, task: str = "") -> str:
+    """What a training measures: on one task, or on any; see `way_of`."""
+    return f"train/{device}/{model}/{way}/{task}".rstrip("/")
+
+
+def way_of(settings: Mapping[str, Any]) -> str:
+    """What decides a training's speed beside model and task: precision, and adapters if any."""
+    return f"{settings['precision']}{'-lora' if settings.get('lora') else ''}"
 
 
 def predict_name(device: str, model: str, target: str = "") -> str:
@@ -169,31 +175,43 @@ class Rates:
     calibration: Calibration = field(default_factory=Calibration)
 
     def training(
-        self, model: str, size: Size, settings: Mapping[str, Any], task: str = ""
+        self,
+        model: str,
+        size: Size,
+        settings: Mapping[str, Any],
+        task: str = "",
+        asked: float = 0.0,
     ) -> tuple[tuple[float, float] | None, Sure]:
         """Seconds of a sub-word and of an optimiser step, on one GPU in training.
 
         A measured rate is that of the same task, else of the same model; it has the steps in it.
         Without one, operations decide: 6 for every sub-word and parameter of the blocks, 8 with
         gradient checkpointing (Kaplan et al. 2020, arXiv 2001.08361, 2.1; the embeddings are looked
-        up, not multiplied).
+        up, not multiplied). Frozen weights have no gradients of their own: with adapters it is 4
+        or 6. A decoder's output layer is multiplied for the sub-words that are asked for.
 
         Args:
             model: The model's name.
             size: Its sizes.
             settings: Hyper-parameters of the training.
             task: Its task or tasks.
+            asked: Share of the sub-words that go through a decoder's output layer.
         """
-        precision = settings["precision"]
+        precision, lora = settings["precision"], settings.get("lora")
         for name in (task, ""):
-            if rate := self._measured(train_name(self.device, model, precision, name)):
+            if rate := self._measured(train_name(self.device, model, way_of(settings), name)):
                 return (1 / rate, 0.0), "measured"
         flops, sure = self._flops(precision)
         if flops is None:
             return None, sure
-        operations = (8 if settings["gradient_checkpointing"] else 6) * size.blocks
+        once = (4 if lora else 6) + (2 if settings["gradient_checkpointing"] else 0)
+        output = (4 if lora else 6) * asked * size.vocabulary * size.hidden
+        operations = once * size.blocks + output
+        trained = size.parameters
+        if lora:
+            trained = adapter_parameters(size, lora["rank"], lora["targets"])
         step = shipped().step
-        beside = size.layers * step["layer"] + size.parameters * step["parameter"]
+        beside = size.layers * step["layer"] + trained * step["parameter"]
         return (operations / flops, 0.0 if self.device == CPU else beside), sure
 
     def prediction(self, model: str, size: Size, target: str = "") -> tuple[float | None, Sure]:
@@ -203,6 +221,19 @@ class Rates:
                 return 1 / rate, "measured"
         flops, sure = self._flops("fp32")
         return (2 * size.blocks / flops if flops else None), sure
+
+    def written(self, size: Size, steps: float) -> float:
+        """Seconds of so many steps of writing, beside their operations.
+
+        Each step reads all weights, 4 bytes a parameter, and starts the kernels of all blocks
+        (Pope et al. 2022, arXiv 2211.05102: small batches are bound by memory). On a CPU, and on a
+        GPU of which no peak is known, the operations alone count.
+        """
+        peak = shipped().gpus.get(self.device)
+        if peak is None:
+            return 0.0
+        read = 4 * size.parameters / (peak.memory * 1e12)
+        return steps * (read + size.layers * shipped().step["layer"])
 
     def stage(self, stage: str, rows: float) -> tuple[float | None, Sure]:
         """Seconds of a job of a stage that uses no GPU."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -11,7 +10,16 @@ from typing import TYPE_CHECKING
 
 from xstilts.artifacts.record import now
 from xstilts.cluster.command import CLUSTER
-from xstilts.cluster.costs import Costs, Line, as_json, check_gpus, costs_of, lines_of
+from xstilts.cluster.costs import (
+    Costs,
+    Line,
+    as_json,
+    check_gpus,
+    costs_of,
+    lines_of,
+    models_of,
+)
+from xstilts.cluster.memory import GIB
 from xstilts.cluster.needs import check_needs
 from xstilts.cluster.rates import (
     CPU,
@@ -24,6 +32,7 @@ from xstilts.cluster.rates import (
 from xstilts.cluster.settings import GPU_STAGES, Cluster, read_cluster
 from xstilts.cluster.spent import duration, measure, spent_of, spent_table, write_plan
 from xstilts.errors import InputError
+from xstilts.output import check_output, write_json
 
 if TYPE_CHECKING:
     from xstilts.session import Session
@@ -43,21 +52,28 @@ def run(options: argparse.Namespace) -> None:
         print(spent_table(spent_of(session.results)))
         return
     out: Path | None = options.json
-    if out is not None and (out.is_dir() or not out.parent.is_dir()):
-        raise InputError(f"--json: {out}", "is no file in an existing folder")
+    check_output("--json", out)
     cluster = _cluster(options.cluster, session.root, options.gpus)
     device, numbers, cpus = _device(cluster, options.gpus)
     check_gpus(session.plan, numbers, device)
-    if cluster is not None:
-        check_needs(session.plan, cluster)
     calibration = _calibration(session, update=options.update)
     costs = costs_of(session.plan, session.results, device, calibration)
+    if cluster is not None:
+        _check(costs, cluster)
     if costs.to_make:
         write_plan(costs, session.results, now())
     print(table(costs, numbers, cpus))
     if out is not None:
-        text = json.dumps(as_json(costs, numbers, cpus), indent=1) + "\n"
-        out.write_text(text, encoding="utf-8")
+        write_json(out, as_json(costs, numbers, cpus))
+
+
+def _check(costs: Costs, cluster: Cluster) -> None:
+    """Check that the cluster can run it all; where it cannot, all models' needs are told first."""
+    try:
+        check_needs(costs.plan, cluster)
+    except InputError:
+        print("\n".join(_models(costs)), flush=True)
+        raise
 
 
 def remember(session: Session, cluster: Cluster) -> None:
@@ -103,7 +119,8 @@ def _calibration(session: Session, *, update: bool) -> Calibration:
 def table(costs: Costs, numbers: Iterable[int], cpus: int) -> str:
     """The plan as text."""
     sizes = [number for number in numbers if number >= costs.plan.study.processes or not number]
-    return "\n".join([*_stages(costs), "", *_totals(costs, sizes, cpus), "", *_sure(costs)])
+    parts = [_stages(costs), _models(costs), _totals(costs, sizes, cpus), _sure(costs)]
+    return "\n\n".join("\n".join(part) for part in parts)
 
 
 def _stages(costs: Costs) -> list[str]:
@@ -128,6 +145,28 @@ def _stages(costs: Costs) -> list[str]:
                 _time(line, on_gpu=on_gpu),
                 f"{line.size / 1e9:,.2f}" if line.size else "",
                 line.sure if line.to_make else "",
+            ).rstrip()
+        )
+    return lines
+
+
+def _models(costs: Costs) -> list[str]:
+    """What each model needs of a GPU, and how long it is used."""
+    on_gpu = costs.device != CPU
+    time = "GPU-hours" if on_gpu else "time"
+    shape = "{:<28} {:>12} {:<22} {:>13} {:>15} {:>12}"
+    head = ("model", "M parameters", "training", "training, GiB", "prediction, GiB", time)
+    lines = [shape.format(*head)]
+    for needs in models_of(costs):
+        spent = needs.gpu_seconds / 3600
+        lines.append(
+            shape.format(
+                needs.model,
+                f"{needs.parameters / 1e6:,.1f}",
+                needs.way,
+                f"{needs.training / GIB:,.1f}" if needs.training else "",
+                f"{needs.prediction / GIB:,.1f}" if needs.prediction else "",
+                f"{spent:,.2f}" if on_gpu else duration(needs.seconds),
             ).rstrip()
         )
     return lines
@@ -173,7 +212,10 @@ def _chain(names: list[str]) -> str:
 
 def _sure(costs: Costs) -> list[str]:
     """How sure the figures are, in words."""
-    lines = ["unshared: as many artifacts there would be if every score had its own"]
+    lines = [
+        "unshared: as many artifacts there would be if every score had its own",
+        "GiB: memory of one GPU at the peak, estimated (src/xstilts/cluster/memory.py)",
+    ]
     sures = {cost.sure for cost in costs.to_make}
     if "measured" in sures:
         lines.append("measured: by finished jobs of this results folder (calibration.json)")

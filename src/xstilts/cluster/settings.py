@@ -14,17 +14,28 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, PositiveInt, PrivateAttr, model_validator
 
 from xstilts.errors import InputError, nearest
+from xstilts.plan import LOOKS, TRAININGS
 from xstilts.validation import Strict, Text, parse, read_yaml, refuse_repeated_keys
 
 RESOURCES = "resources.yaml"
 #: Stages that use a GPU where the cluster has any.
-GPU_STAGES = ("pretrain", "intermediate", "finetune", "evaluate", "sweep", "translate")
+GPU_STAGES = (*TRAININGS, *LOOKS, "translate")
 #: Stages that save their state, end with status 75 before their time is over, and go on later.
-RESUMED = ("pretrain", "intermediate", "finetune", "translate")
+RESUMED = (*TRAININGS, "translate")
 #: All stages that are jobs.
 STAGES = (
-    *("fetch", "fetch_model", "fetch_translator", "prepare", "tokenizer", "tokens", "testset"),
-    *("check", "score", "aggregate", *GPU_STAGES),
+    *("fetch", "fetch_model", "fetch_translator", "prepare", "tokenizer", "tokens", "prompts"),
+    *(
+        "testset",
+        "merge",
+        "check",
+        "score",
+        "distances",
+        "aggregate",
+        "analyse",
+        "report",
+        *GPU_STAGES,
+    ),
 )
 
 
@@ -147,15 +158,21 @@ class Resources(Strict):
     prepare: Rows
     tokenizer: Rows
     tokens: Rows
+    prompts: Rows
     testset: Rows
+    merge: Rows
     check: Rows
     score: Rows
+    distances: Rows
     aggregate: Rows
+    analyse: Rows
+    report: Rows
     pretrain: Rows
     intermediate: Rows
     finetune: Rows
     evaluate: Rows
     sweep: Rows
+    transferability: Rows
     translate: Rows
 
     def row(self, stage: str, parameters: int) -> Row:

@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from xstilts.artifacts import kept
+from xstilts.artifacts.root import mend_root, root_of, write_root
+from xstilts.artifacts.store import check_store
 from xstilts.cluster import driver, environment, preflight
-from xstilts.cluster.job import hand_on_sigterm
+from xstilts.cluster.job import CLUSTER, hand_on_sigterm
 from xstilts.cluster.needs import check_needs, gpus_of, needs
 from xstilts.cluster.plugin import mend
 from xstilts.cluster.prune import clean_finished
@@ -24,13 +26,12 @@ from xstilts.cluster.queue import Entry, SlurmSilent, alive, job_name
 from xstilts.cluster.settings import GPU_STAGES, Cluster, read_cluster
 from xstilts.errors import InputError
 from xstilts.plan import Bundle, Job
+from xstilts.published import Published
 from xstilts.runtime import runtime
 from xstilts.session import Session
 
 #: Default resource of a cluster's profile.
 RESOURCE = "cluster_file"
-#: The same for the processes of a job.
-VARIABLE = "XSTILTS_CLUSTER"
 
 Find = Callable[[Mapping[str, str]], Job | Bundle]
 
@@ -69,7 +70,7 @@ class Site:
         file = session.root / name
         cluster = read_cluster(file)
         site = cls(session, cluster, file)
-        os.environ[VARIABLE] = str(file)
+        os.environ[CLUSTER] = str(file)
         environment.use(cluster.stage_command)
         if workflow.is_main_process:
             check_needs(session.plan, cluster)
@@ -138,7 +139,8 @@ class Site:
             InputError: If another driver lives, or jobs would fail for a reason that shows now.
         """
         for_show = workflow.dryrun or workflow.touch or not workflow.is_main_process
-        if self._begun or for_show:
+        # Nothing is executed for Snakemake's own report, and there are no settings for it.
+        if self._begun or for_show or workflow.execution_settings is None:
             return
         self._begun = True
         if driver.hold(self.session.results):
@@ -146,10 +148,17 @@ class Site:
             clean_finished(self.session.plan, self.session.results)
         own = self.cluster and self.cluster.stage_command
         environment.check_chosen(f"{self.file}: stage_command" if own else environment.VARIABLE)
+        if self.session.store is not None:
+            check_store(self.session.store)
         latency = workflow.execution_settings.latency_wait
         preflight.tell(preflight.check_folders(self.session.results, latency))
         if self.cluster is not None:
             self._begin_cluster(workflow, self.cluster)
+
+    def mend(self, published: Published) -> None:
+        """Put the root manifest back where there will be nothing to do, and so no end of a run."""
+        if self._begun and published.is_finished():
+            mend_root(self.session.results, root_of(self.session))
 
     def _begin_cluster(self, workflow: Any, cluster: Cluster) -> None:
         from xstilts.cluster.report import remember
@@ -175,6 +184,7 @@ class Site:
 
     def end(self) -> None:
         """End a run that made everything; say what it was planned to take, and what it took."""
+        write_root(self.session.results, root_of(self.session))
         kept.forget(self.session.results / runtime().state)
         if self.cluster is not None:
             from xstilts.cluster.spent import spent_of, spent_table
@@ -190,7 +200,7 @@ def _named(settings: Any) -> str | None:
     """
     given = settings.default_resources or {}
     if RESOURCE not in given:
-        return os.environ.get(VARIABLE)
+        return os.environ.get(CLUSTER)
     name = str(given[RESOURCE].raw).strip("\"'")
     # Memory and disk by the size of the inputs are among the defaults; every rule says its own.
     kept = {key: value for key, value in given.items() if key in ("_cores", "_nodes", "tmpdir")}
@@ -198,4 +208,4 @@ def _named(settings: Any) -> str | None:
     return name
 
 
-__all__ = ["RESOURCE", "VARIABLE", "Site"]
+__all__ = ["RESOURCE", "Site"]

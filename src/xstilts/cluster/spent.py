@@ -11,11 +11,11 @@ from typing import Any
 
 from xstilts.artifacts.record import PROVENANCE
 from xstilts.cluster.costs import STAGE_ORDER, Costs, job_json, task_of
-from xstilts.cluster.needs import TRAININGS, model_of
-from xstilts.cluster.rates import CPU, Measured, kind_of, predict_name, train_name
+from xstilts.cluster.needs import model_of
+from xstilts.cluster.rates import CPU, Measured, kind_of, predict_name, train_name, way_of
 from xstilts.cluster.work import Data, work_of
 from xstilts.errors import InputError
-from xstilts.plan import Job, Plan
+from xstilts.plan import LOOKS, TRAININGS, Job, Plan
 
 PLANNED = "plan.json"
 VERSION = 1
@@ -53,7 +53,7 @@ def measure(plan: Plan, results: Path) -> dict[str, Measured]:
     data, found = Data(plan, results), dict[str, Measured]()
     for job in plan.jobs.values():
         record = read_record(results / job.out)
-        if record is not None:
+        if record is not None and "taken" not in record:
             for name, sums in _measured(job, record, plan, data):
                 found.setdefault(name, Measured()).add(sums)
     return found
@@ -69,16 +69,16 @@ def _measured(
         gpus = record.get("processes", 1)
         if busy and record["tokens"]:
             sums = Measured(1, busy * gpus, record["tokens"])
-            precision = job.spec["settings"]["precision"]
-            yield train_name(device, model, precision), sums
-            yield train_name(device, model, precision, task_of(job)), sums
+            way = way_of(job.spec["settings"])
+            yield train_name(device, model, way), sums
+            yield train_name(device, model, way, task_of(job)), sums
             yield from _start(device, record, spent - busy - record["dev_seconds"])
-    elif job.stage in ("evaluate", "sweep") and model is not None:
+    elif job.stage in LOOKS and model is not None:
         amount = _predicted(job, record, data)
         if busy and amount:
             sums = Measured(1, busy, amount)
             yield predict_name(device, model), sums
-            yield predict_name(device, model, job.spec["target"]), sums
+            yield predict_name(device, model, job.spec.get("target", job.stage)), sums
             yield from _start(device, record, spent - busy)
     else:
         rows = work_of(job, data).rows
@@ -95,10 +95,10 @@ def _start(
 
 def _predicted(job: Job, record: Mapping[str, Any], data: Data) -> float:
     """Sub-words that went through the model; kept predictions of earlier runs did not."""
-    work, languages = work_of(job, data), job.spec["languages"]
+    work, languages = work_of(job, data), len(job.spec.get("languages", ())) or 1
     if work.source != "counted":
         return 0.0
-    return work.forward * float(record.get("predicted", len(languages))) / len(languages)
+    return work.forward * float(record.get("predicted", languages)) / languages
 
 
 # ---- planned against spent
@@ -188,7 +188,9 @@ def spent_of(results: Path) -> list[Spent]:
         sums = stages.setdefault(job["stage"], [0, 0, 0.0, 0.0, 0])
         sums[0] += 1
         record = read_record(results / out)
-        if record is None or not _after(record, job["made"]):
+        taken = record is not None and "taken" in record
+        sums[1] += taken  # from a store: it costs nothing here
+        if record is None or taken or not _after(record, job["made"]):
             continue
         sums[1] += 1
         each = max(job["gpus"], 1)

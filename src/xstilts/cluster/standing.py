@@ -35,15 +35,12 @@ from xstilts.cluster.traces import (
     tail,
     told_by_slurm,
 )
-from xstilts.plan import CHECK, Job, Plan
+from xstilts.plan import CHECK, CHECKED, TRAININGS, Job, Plan
 
 #: What an artifact may be, in the order of the table.
 STATES = ("done", "running", "silent", "waiting", "interrupted", "failed")
-TRAININGS = ("pretrain", "intermediate", "finetune")
 #: Stages that go on where they were stopped; others begin again.
 RESUMED = (*TRAININGS, "translate", "evaluate")
-#: Stages that wait for the check of all data.
-CHECKED = (*TRAININGS, "sweep", "evaluate", "score", "aggregate")
 #: Lines shown of a log.
 LINES = 6
 #: What SLURM stops for no fault of the job.

@@ -6,13 +6,13 @@ The command ends with status 3 where something failed, else with 0.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xstilts.errors import InputError
+from xstilts.output import check_output, write_json
 
 if TYPE_CHECKING:
     from xstilts.cluster.standing import Status
@@ -49,8 +49,7 @@ def _run(options: argparse.Namespace) -> None:
             found=f"{options.watch:g}",
         )
     out: Path | None = options.json
-    if out is not None and (out.is_dir() or not out.parent.is_dir()):
-        raise InputError(f"--json: {out}", "is no file in an existing folder")
+    check_output("--json", out)
     while True:
         status = _look(options.study, out)
         if options.watch is None or len(status.of("done")) == len(status.all):
@@ -73,7 +72,7 @@ def _look(study: Path, out: Path | None) -> Status:
     status = look(session.plan, session.results)
     if out is not None:
         draft = out.with_name(f".{out.name}.tmp")
-        draft.write_text(json.dumps(content(status), indent=1) + "\n", encoding="utf-8")
+        write_json(draft, content(status))
         draft.rename(out)
     clear = "\033[H\033[2J" if sys.stdout.isatty() else ""
     print(clear + text(status), flush=True)

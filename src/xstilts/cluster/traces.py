@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import platform
@@ -15,7 +14,7 @@ from typing import Any
 
 from xstilts.artifacts.record import PROVENANCE
 from xstilts.artifacts.spec import sha256_text
-from xstilts.cluster.driver import FILE
+from xstilts.cluster.driver import FILE, lives
 from xstilts.cluster.queue import Run
 from xstilts.plan import Job
 from xstilts.progress import PROGRESS, born
@@ -242,9 +241,9 @@ def attempts_of(entries: Iterable[Mapping[str, Any]], gpus: int = 0) -> list[Att
 
 
 def attempts_of_artifact(folder: Path) -> list[Attempt]:
-    """All attempts at a finished artifact."""
+    """All attempts at a finished artifact; none at one that was taken from a store."""
     content = _json(folder / PROVENANCE)
-    if not isinstance(content, dict):
+    if not isinstance(content, dict) or "taken" in content:  # from a store: made for others
         return []
     used = content.get("processes", 1) if "gpu" in content.get("device", {}) else 0
     return attempts_of(content.get("attempts", ()), used)
@@ -345,16 +344,4 @@ def driver_of(results: Path) -> Driver | None:
         return None
     host, pid = str(content.get("host", "?")), int(content.get("pid", 0))
     started = str(content.get("started", "?"))
-    return Driver(_held(path), host, pid, started, tuple(content.get("arguments", ())))
-
-
-def _held(path: Path) -> bool | None:
-    """Whether a process holds a lock on a file."""
-    try:
-        with path.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:  # a file system without locks
-        return None
-    return False
+    return Driver(lives(results), host, pid, started, tuple(content.get("arguments", ())))

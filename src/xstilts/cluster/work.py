@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from xstilts.artifacts.manifest import MANIFEST
-from xstilts.cluster.memory import rows_of_unit
+from xstilts.cluster.memory import answers_of, rows_of_unit
 from xstilts.cluster.rates import shipped
+from xstilts.cluster.sizes import parameters_of
 from xstilts.plan import Job, Plan
 from xstilts.registry.rows import DatasetRow
 
@@ -51,10 +52,11 @@ class Work:
         steps: Optimiser steps; None where it trains nothing, or rows are not known.
         tokens: Sub-words that go through the model, forward and backward.
         forward: Sub-words that go through it forward only: predictions, looks at dev.
-        rows: Rows that are read.
+        rows: Rows that are read; of a merge, parameters.
         source: Where the least sure of these is from.
         at_most: Whether early stopping may end it sooner.
         missing: Data sets of which the number of rows is not known.
+        written: Steps in which a decoder writes a sub-word of each of a batch's answers.
     """
 
     steps: int | None = None
@@ -64,6 +66,7 @@ class Work:
     source: Source = "known"
     at_most: bool = False
     missing: tuple[str, ...] = ()
+    written: float = 0.0
 
 
 def worst(sources: Iterable[Source]) -> Source:
@@ -153,6 +156,7 @@ class Data:
         for split, sizes in meta["splits"].items():
             sequences = sizes["sequences"]
             units = {"multiple_choice": sizes["examples"], "answer_retrieval": sequences // 2}
+            units["prompted"] = sizes["examples"]
             number = units.get(meta["format"], sequences)
             examples = float(sizes["examples"])
             found[split] = Counts(number, sizes["tokens"], examples, "counted", "counted")
@@ -162,6 +166,12 @@ class Data:
         spec = self.plan.jobs[tokens].spec
         row = self.plan.registry.datasets[spec["dataset"]]
         rows = self.rows(spec["inputs"]["prepared"])
+        if spec["stage"] == "prompts":
+            return {
+                split: _estimate_prompts(row, spec, split, number, source)
+                for split, (number, source) in rows.items()
+                if split in spec["splits"]
+            }
         return {
             split: _estimate(row, spec["encoding"], number, source)
             for split, (number, source) in rows.items()
@@ -213,6 +223,24 @@ def _estimate(row: DatasetRow, encoding: Mapping[str, Any], rows: float, source:
     return Counts(units, sequences * min(length, longest), rows, source, "assumed")
 
 
+def _estimate_prompts(
+    row: DatasetRow, spec: Mapping[str, Any], split: str, rows: float, source: Source
+) -> Counts:
+    """Sizes of a split as prompts: every choice is a row of the test split, with its context.
+
+    What stands before several choices goes through the model once, so that a test split takes less
+    than this.
+    """
+    known = shipped()
+    words = known.words.get(row.name, known.usual.get(row.format))
+    longest, shots = int(spec["encoding"]["max_length"]), (spec["shots"] or {}).get("number", 0)
+    one = float(longest)
+    if words is not None:
+        one = words * known.subwords["word"] + known.subwords["prompt"]
+    sequences = rows * (answers_of(row) if split == "test" else 1)
+    return Counts(rows, sequences * min(one * (1 + shots), longest), rows, source, "assumed")
+
+
 # ---- jobs
 
 
@@ -222,12 +250,19 @@ def work_of(job: Job, data: Data) -> Work:
         return _training(job, data)
     if job.stage in ("evaluate", "sweep"):
         return _prediction(job, data)
-    if job.stage == "tokens":
+    if job.stage == "transferability":
+        return _look(job, data)
+    if job.stage in ("tokens", "prompts"):
         return _read([job.spec["inputs"]["prepared"]], data)
     if job.stage in ("prepare", "translate"):
         return _read([job.out], data)
     if job.stage == "score":
         return _read(job.spec["inputs"]["gold"], data, ("test",))
+    if job.stage == "distances":
+        return _read(job.spec["inputs"]["prepared"], data, ("test",))
+    if job.stage == "merge":
+        model = data.plan.registry.models[job.out.split("/")[1]]
+        return Work(rows=float(parameters_of(model)))
     if job.stage == "tokenizer" and "corpus" in job.spec["inputs"]:
         return _read(job.spec["inputs"]["corpus"], data)
     return Work()
@@ -278,7 +313,7 @@ def _training(job: Job, data: Data) -> Work:
     )
     if mlm := spec["mlm"]:
         folders = mlm.get("tokens") or spec["inputs"]["tokens"]
-        text = _Set("masked_lm", mlm["batch_size"], data.joined(folders, "train"), None)
+        text = _Set("text", mlm["batch_size"], data.joined(folders, "train"), None)
         share = mlm.get("share", 0.0)
         weights.append((sum(weights) or 1.0) * share / (1 - share) if sets else 1.0)
         if settings["max_steps"] is None and sets:
@@ -351,9 +386,32 @@ def _prediction(job: Job, data: Data) -> Work:
         if not counts:
             missing.append(folder)
     source = worst(max(one.source, one.lengths, key=SOURCES.index) for one in found)
+    tokens, rows = sum(one.tokens for one in found), sum(one.examples for one in found)
+    new = (job.spec.get("decode") or {}).get("max_new_tokens", 0)
+    batches = ceil((tokens + rows * new) / data.plan.study.evaluation.batch_tokens) if new else 0
     return Work(
-        forward=sum(one.tokens for one in found),
-        rows=sum(one.examples for one in found),
+        forward=tokens + rows * new,
+        rows=rows,
+        written=float(batches * new),
+        source="unknown" if missing else source,
+        missing=tuple(missing),
+    )
+
+
+def _look(job: Job, data: Data) -> Work:
+    """Sub-words of a sample of each task's training data, for labels and for embeddings."""
+    spec, found, missing = job.spec, list[tuple[Counts, float]](), list[str]()
+    embedded = spec["tasks"] or (spec["targets"] if "model" in spec["inputs"] else [])
+    for entry in [*spec["targets"], *embedded]:
+        counts = data.joined(entry["tokens"], "train")
+        if counts is None:
+            missing.append(entry["name"])
+        else:
+            found.append((counts, min(1.0, spec["examples"] / max(1.0, counts.units))))
+    source = worst(max(one.source, one.lengths, key=SOURCES.index) for one, _ in found)
+    return Work(
+        forward=sum(one.tokens * share for one, share in found),
+        rows=sum(one.examples * share for one, share in found),
         source="unknown" if missing else source,
         missing=tuple(missing),
     )

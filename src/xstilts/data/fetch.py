@@ -20,7 +20,7 @@ from xstilts.runtime import runtime
 
 Files = Mapping[str, Mapping[str, Any]]
 
-_MODEL = ("config.json", "model.safetensors")
+_WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
 _CHANGED = f"The files have changed since they were locked: put the old ones back, or {REFRESH}"
 
 
@@ -93,21 +93,47 @@ def run_model(spec: Mapping[str, Any], out: Path) -> None:
 
     Args:
         spec: ``model`` (name, hub, architecture, layers) and ``lock``, its entry in the lock file.
-        out: The artifact's folder: ``config.json`` and ``model.safetensors``.
+        out: The artifact's folder: ``config.json`` and ``model.safetensors``; where the weights
+            are in several files, ``model.safetensors.index.json`` and the files that it names.
 
     Raises:
-        InputError: If nothing is locked, the bytes differ, the weights are in several files or
-            corrupt, or the model is not what its row says.
+        InputError: If nothing is locked, the bytes differ, a file is missing or corrupt, or the
+            model is not what its row says.
     """
-    model = spec["model"]
+    model, lock = spec["model"], spec["lock"]
+    hub = model["hub"]
     with publishing(out, spec) as draft:
-        names = fetch_model_files(model["hub"], spec["lock"], draft.folder, _MODEL)
-        if names != sorted(_MODEL):
-            where, expected = f"model {model['hub']}", ", ".join(_MODEL)
-            found = ", ".join(spec["lock"]["files"])
-            raise InputError(where, "the repository lacks a file", expected=expected, found=found)
+        whole = lock is None or _WEIGHTS in lock["files"]
+        wanted = ["config.json", _WEIGHTS if whole else _INDEX]
+        if fetch_model_files(hub, lock, draft.folder, wanted) != sorted(wanted):
+            raise _lacking(hub, f"config.json and {_WEIGHTS} or {_INDEX}", lock)
         _check_config(draft.folder / "config.json", model)
-        _check_weights(draft.folder / "model.safetensors", model["hub"])
+        if whole:
+            _check_weights(draft.folder / _WEIGHTS, hub)
+        else:
+            _parts(hub, lock, draft.folder)
+
+
+def _lacking(hub: str, expected: str, lock: Mapping[str, Any]) -> InputError:
+    where, found = f"model {hub}", ", ".join(lock["files"])
+    return InputError(where, "the repository lacks a file", expected=expected, found=found)
+
+
+def _parts(hub: str, lock: Mapping[str, Any], folder: Path) -> None:
+    """Fetch weights in several files: those that the index names, each with what it says of it."""
+    weights = _read_json(folder / _INDEX, hub).get("weight_map")
+    if not isinstance(weights, dict) or not weights:
+        raise InputError(f"{hub}: {_INDEX}", "names no weights", expected="a weight_map")
+    names = sorted({str(name) for name in weights.values()})
+    for name in names:
+        if name not in lock["files"] or not name.endswith(".safetensors"):
+            raise _lacking(hub, f"{name}, which {_INDEX} names", lock)
+    fetch_model_files(hub, lock, folder, names)
+    for name in names:
+        there = _check_weights(folder / name, hub)
+        if lost := sorted(key for key in weights if weights[key] == name and key not in there):
+            where, problem = f"{hub}: {name}", f"has not the weights that {_INDEX} says"
+            raise InputError(where, problem, expected=lost[0], found=f"{len(there)} others")
 
 
 def run_translator(spec: Mapping[str, Any], out: Path) -> None:
@@ -125,7 +151,7 @@ def run_translator(spec: Mapping[str, Any], out: Path) -> None:
     with publishing(out, spec) as draft:
         names = fetch_model_files(hub, spec["lock"], draft.folder, ["*"])
         path = draft.folder / "config.json"
-        config = _read_config(path, hub) if path.exists() else {}
+        config = _read_json(path, hub) if path.exists() else {}
         if not config.get("is_encoder_decoder"):
             raise InputError(
                 f"{hub}: config.json",
@@ -138,17 +164,20 @@ def run_translator(spec: Mapping[str, Any], out: Path) -> None:
                 _check_weights(draft.folder / name, hub)
 
 
-def _read_config(path: Path, hub: str) -> dict[str, Any]:
+def _read_json(path: Path, hub: str) -> dict[str, Any]:
     try:
-        config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise InputError(f"{hub}: config.json", f"is no JSON ({error})") from error
-    return config
+        raise InputError(f"{hub}: {path.name}", f"is no JSON ({error})") from error
+    return content
 
 
 def _check_config(path: Path, model: Mapping[str, Any]) -> None:
-    config = _read_config(path, model["hub"])
-    for row_key, config_key in (("architecture", "model_type"), ("layers", "num_hidden_layers")):
+    config = _read_json(path, model["hub"])
+    layers = (
+        "n_layer" if "n_layer" in config else "num_hidden_layers"
+    )  # BLOOM's name, and all others'
+    for row_key, config_key in (("architecture", "model_type"), ("layers", layers)):
         if config.get(config_key) != model[row_key]:
             raise InputError(
                 f"{model['hub']}: config.json: {config_key}",
@@ -158,13 +187,17 @@ def _check_config(path: Path, model: Mapping[str, Any]) -> None:
             )
 
 
-def _check_weights(path: Path, hub: str) -> None:
-    """Look at the header, and whether all the bytes that it tells of are there."""
+def _check_weights(path: Path, hub: str) -> set[str]:
+    """Look at the header, and whether all the bytes that it tells of are there.
+
+    Returns:
+        Names of the weights.
+    """
     from safetensors import SafetensorError, safe_open
 
     try:
-        with safe_open(path, framework="numpy"):
-            pass
+        with safe_open(path, framework="numpy") as weights:
+            return set(weights.keys())
     except SafetensorError as error:
         raise InputError(
             f"{hub}: {path.name}",

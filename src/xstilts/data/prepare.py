@@ -144,8 +144,11 @@ def _multiple_choice(part: Part) -> pa.Table:
             )
     empty = pc.sum(_is_empty(choices.flatten())).as_py()
     part.notes["empty choices"] += empty or 0
-    prompt = part.columns.text(part.row.fields["prompt"])
-    return pa.table({"prompt": prompt, "choices": choices, "label": pa.array(labels)})
+    fields = part.row.fields
+    named = [name for name in ("prompt", "premise", "question") if name in fields]
+    columns: dict[str, Any] = {name: part.columns.text(fields[name]) for name in named}
+    columns |= {"choices": choices, "label": pa.array(labels)}
+    return pa.table(columns)
 
 
 def _question_answering(part: Part) -> pa.Table:

@@ -89,7 +89,10 @@ class SubwordTokenizer:
 
     Attributes:
         vocab_size: Number of ids, special tokens included.
-        pad_id: Id of the padding token; likewise mask_id, cls_id, sep_id, unk_id.
+        pad_id: Id of the padding token; likewise mask_id, cls_id, sep_id, unk_id. A decoder's cls
+            is what its own post-processor begins a text with and its sep ends a text, -1 where
+            there is none; it has no mask (-1), and may have its sep for an unknown token.
+        is_decoder: Whether it is a decoder's: it has bos and eos, and no cls, sep and mask.
         uses_type_ids: Whether the second text of a pair is another segment (BERT).
     """
 
@@ -100,12 +103,31 @@ class SubwordTokenizer:
         self._where = where
         self.vocab_size = max(tokenizer.get_vocab(with_added_tokens=True).values()) + 1
         self.pad_id = self._special(config, "pad_token")
+        self.is_decoder = "cls_token" not in config and "eos_token" in config
+        if self.is_decoder:
+            self._read_decoder(config)
+        else:
+            self._read_encoder(config)
+        self.uses_type_ids = any(any(t.text_types + t.gap_types) for t in self.templates.values())
+
+    def _read_encoder(self, config: Mapping[str, Any]) -> None:
         self.mask_id = self._special(config, "mask_token")
         self.cls_id = self._special(config, "cls_token")
         self.sep_id = self._special(config, "sep_token")
         self.unk_id = self._special(config, "unk_token")
         self.templates = {1: self._template("a"), 2: self._template("a", "a")}
-        self.uses_type_ids = any(any(t.text_types + t.gap_types) for t in self.templates.values())
+
+    def _read_decoder(self, config: Mapping[str, Any]) -> None:
+        """Decoders have no template for several texts: each one gets the end-of-text token."""
+        first = self._opening()
+        end = (self._special(config, "eos_token"),)
+        self.mask_id, self.cls_id, self.sep_id = -1, first[0] if first else -1, end[0]
+        unknown = config.get("unk_token")
+        self.unk_id = self.sep_id if unknown is None else self._special(config, "unk_token")
+        self.templates = {
+            number: Template((first, *[end] * number), (0,) * (number + 1), (0,) * number)
+            for number in (1, 2)
+        }
 
     @classmethod
     def read(cls, folder: Path) -> SubwordTokenizer:
@@ -113,7 +135,7 @@ class SubwordTokenizer:
 
         Raises:
             InputError: If a file is missing, has other bytes than its manifest says, or is no
-                tokenizer with the special tokens that encoders need.
+                tokenizer with the special tokens that its kind of model needs.
         """
         path = check_file(folder, "tokenizer.json")
         config = json.loads(check_file(folder, "tokenizer_config.json").read_text("utf-8"))
@@ -213,6 +235,12 @@ class SubwordTokenizer:
                 found=repr(content),
             )
         return int(number)
+
+    def _opening(self) -> tuple[int, ...]:
+        """What the tokenizer's own post-processor puts before a text; it may be nothing."""
+        made = self._tokenizer.encode("a")
+        inside = [place for place, side in enumerate(made.sequence_ids) if side is not None]
+        return tuple(made.ids[: inside[0]]) if inside else ()
 
     def _template(self, *texts: str) -> Template:
         """The tokenizer's own template, read off a sequence that it made."""

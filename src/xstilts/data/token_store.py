@@ -27,7 +27,7 @@ class TokenMeta:
         format: One of the seven formats.
         labels: Label names in the order of their class ids, where a head has an output per label.
         pad_id: Id that fills short rows.
-        mask_id: Id of the mask token.
+        mask_id: Id of the mask token; -1 where there is none.
         special_ids: Ids that are never masked.
         vocab_size: Number of ids.
     """
@@ -90,7 +90,7 @@ def read_meta(folder: Path) -> TokenMeta:
         pad_id=content["pad_id"],
         mask_id=content["mask_id"],
         special_ids=tuple(
-            sorted({content["pad_id"], content["mask_id"], content["cls_id"], content["sep_id"]})
+            sorted({content[f"{name}_id"] for name in ("pad", "mask", "cls", "sep")} - {-1})
         ),
         vocab_size=content["vocab_size"],
     )

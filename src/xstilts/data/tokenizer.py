@@ -2,7 +2,8 @@
 
 Training is deterministic. The library's Unigram and WordPiece trainers are not (their results hang
 on the order of a randomly seeded hash map), its BPE trainer is: so a vocabulary is always learnt by
-BPE. For BERT it is read as a WordPiece vocabulary, for XLM-R it is used as it is.
+BPE. For BERT it is read as a WordPiece vocabulary, for XLM-R it is used as it is; a decoder's is
+one of bytes, so that no text, white space included, is lost in what it writes.
 """
 
 from __future__ import annotations
@@ -26,12 +27,13 @@ from tokenizers import (
 )
 from tokenizers import decoders as decode
 
+from xstilts.architectures import is_decoder
 from xstilts.artifacts.publish import publishing
 from xstilts.data.subwords import SubwordTokenizer, load_tokenizer
 from xstilts.data.tables import read_rows
 from xstilts.errors import InputError, nearest
 
-#: Special tokens in the order of their ids; XLM-R's mask comes last of all.
+#: Special tokens of encoders in the order of their ids; XLM-R's mask comes last of all.
 SPECIALS = {
     "xlm-roberta": {
         "cls_token": "<s>",
@@ -48,6 +50,10 @@ SPECIALS = {
         "mask_token": "[MASK]",
     },
 }
+#: Those of a decoder from scratch.
+DECODER_SPECIALS = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>"}
+#: Those that decoders of the Hub may have.
+_NAMED = (*DECODER_SPECIALS, "unk_token")
 _HUB_FILES = ("tokenizer.json", "tokenizer_config.json")
 
 
@@ -84,16 +90,33 @@ def _covered_words(words: Mapping[str, int], limit: int) -> Iterator[str]:
 
 
 def _learn(
-    lines: Sequence[str], normalizer: Any, splitter: Any, vocab_size: int, specials: list[str]
+    lines: Sequence[str],
+    normalizer: Any,
+    splitter: Any,
+    vocab_size: int,
+    specials: list[str],
+    characters: Sequence[str] = (),
 ) -> tuple[list[str], list[tuple[str, str]]]:
-    """Learn a BPE: its vocabulary in the order of the ids, and its merges."""
+    """Learn a BPE: its vocabulary in the order of the ids, and its merges.
+
+    Args:
+        lines: Text to learn from.
+        normalizer: What changes a line first.
+        splitter: What cuts it into words.
+        vocab_size: Sub-words wanted.
+        specials: Special tokens.
+        characters: Characters that are in the vocabulary even if no line has them.
+    """
     words: Counter[str] = Counter()
     for line in lines:
         pieces = splitter.pre_tokenize_str(normalizer.normalize_str(line))
         words.update(piece for piece, _ in pieces)
     bpe = Tokenizer(models.BPE())
     trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size, special_tokens=specials, show_progress=False
+        vocab_size=vocab_size,
+        special_tokens=specials,
+        show_progress=False,
+        initial_alphabet=list(characters),
     )
     bpe.train_from_iterator(_covered_words(words, vocab_size // 2), trainer)
     model = json.loads(bpe.to_str())["model"]
@@ -101,7 +124,7 @@ def _learn(
     return vocabulary, [(left, right) for left, right in model["merges"]]
 
 
-# ---------------------------------------------------------------- the two architectures
+# ---------------------------------------------------------------- the architectures
 
 
 def _xlm_roberta(lines: Sequence[str], vocab_size: int) -> Tokenizer:
@@ -172,7 +195,25 @@ def _wordpieces(words: Sequence[str], limit: int) -> list[str]:
     return list(pieces)[: max(limit, 2 * len(characters))]
 
 
-_TRAINERS = {"xlm-roberta": _xlm_roberta, "bert": _bert}
+def _llama(lines: Sequence[str], vocab_size: int) -> Tokenizer:
+    """A BPE of bytes, words cut as GPT-2's (Radford et al. 2019, 2.2); only `<s>` is put before."""
+    specials = list(DECODER_SPECIALS.values())
+    nothing = normalizers.Sequence([])
+    splitter = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    # The library lists the bytes in another order in each process.
+    symbols = sorted(pre_tokenizers.ByteLevel.alphabet())
+    words, merges = _learn(lines, nothing, splitter, vocab_size, specials, symbols)
+    ids = {word: number for number, word in enumerate(words)}
+    tokenizer = Tokenizer(models.BPE(ids, merges))
+    tokenizer.pre_tokenizer, tokenizer.decoder = splitter, decode.ByteLevel()
+    tokenizer.add_special_tokens(specials)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A", pair="<s> $A $B", special_tokens=[("<s>", ids["<s>"])]
+    )
+    return tokenizer
+
+
+_TRAINERS = {"xlm-roberta": _xlm_roberta, "bert": _bert, "llama": _llama}
 
 
 def train_tokenizer(lines: Sequence[str], architecture: str, vocab_size: int) -> Tokenizer:
@@ -180,8 +221,9 @@ def train_tokenizer(lines: Sequence[str], architecture: str, vocab_size: int) ->
 
     Args:
         lines: Text to learn from.
-        architecture: ``xlm-roberta`` or ``bert``.
-        vocab_size: Sub-words wanted, special tokens included; a small corpus gives fewer.
+        architecture: ``xlm-roberta``, ``bert`` or ``llama``.
+        vocab_size: Sub-words wanted, special tokens included; a small corpus gives fewer. A
+            ``llama`` has no less than all bytes.
 
     Raises:
         InputError: If there is no text.
@@ -196,14 +238,36 @@ def train_tokenizer(lines: Sequence[str], architecture: str, vocab_size: int) ->
 
 def _config(model: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:
     """Content of `tokenizer_config.json`; what the Hub's file lacks is filled in."""
-    known = {name: found[name] for name in SPECIALS[model["architecture"]] if name in found}
+    if is_decoder(model["architecture"]):
+        specials = _decoder_specials(model, found)
+    else:
+        usual = SPECIALS[model["architecture"]]
+        specials = usual | {name: found[name] for name in usual if name in found}
     return {
-        **SPECIALS[model["architecture"]],
-        **known,
+        **specials,
         "model_max_length": model["max_length"],
         # Reads tokenizer.json as it is; a model's own class would build another around its words.
         "tokenizer_class": "PreTrainedTokenizerFast",
     }
+
+
+def _decoder_specials(model: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:
+    """Special tokens of a decoder; nothing but the padding can be told by the registry's row."""
+    if model["hub"] is None:
+        return dict(DECODER_SPECIALS)
+    known = {name: found[name] for name in _NAMED if found.get(name) is not None}
+    if "pad_token" not in known:
+        if model.get("pad_token") is None:
+            raise InputError(
+                f"model {model['name']}: pad_token",
+                "the tokenizer has no padding token, and the registry's row names none",
+                expected="pad_token in tokenizer_config.json or in the row",
+                found=", ".join(known) or "no special tokens",
+                hint="Give the row the pad_token that its makers reserve, like Llama's "
+                "<|finetune_right_pad_id|>",
+            )
+        known["pad_token"] = model["pad_token"]
+    return {"eos_token": None} | known
 
 
 def _from_hub(spec: Mapping[str, Any], folder: Path) -> dict[str, Any]:
@@ -248,12 +312,12 @@ def run(spec: Mapping[str, Any], out: Path) -> None:
         InputError: If the tokenizer is no fast one, or its special tokens are not in it.
     """
     architecture = spec["model"]["architecture"]
-    if architecture not in SPECIALS:
+    if spec["model"]["hub"] is None and architecture not in _TRAINERS:
         raise InputError(
             "model.architecture",
-            "is unknown",
+            "no tokenizer can be trained for it, or it is unknown",
             found=repr(architecture),
-            hint=nearest(architecture, SPECIALS),
+            hint=nearest(architecture, _TRAINERS),
         )
     with publishing(out, spec) as draft:
         make = _from_hub if spec["model"]["hub"] else _from_scratch

@@ -13,6 +13,10 @@ from xstilts.errors import InputError, nearest
 from xstilts.evaluation.metrics.metric import Metric
 from xstilts.evaluation.metrics.ranking import Ranking
 
+#: What a decoder's choices may be compared by: its likelihood as it is, by sub-word, by byte, and
+#: less that without the question.
+LIKELIHOODS = ("sum", "token", "byte", "pmi")
+
 _REMAKE = "Delete the predictions' folder and run snakemake again"
 
 #: Says what was expected where a prediction (row, value) cannot be one of this example.
@@ -28,12 +32,14 @@ class Aligned:
         gold: One value per example.
         notes: What was left out or merged, by reason.
         layers: Predictions of every hidden state [layers][examples]; none but in retrieval.
+        by: Predictions by each likelihood of the choices; none but of decoders that choose.
     """
 
     predictions: list[Any]
     gold: list[Any]
     notes: dict[str, int] = field(default_factory=dict)
     layers: list[list[Any]] = field(default_factory=list)
+    by: dict[str, list[Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -83,7 +89,8 @@ def align(
     lines = _read_predictions(path, gold)
     by_layer = [line["layers"] for line in lines if "layers" in line]
     layers = [list(found) for found in zip(*by_layer, strict=True)]
-    return Aligned([line["prediction"] for line in lines], gold.values, layers=layers)
+    by = {name: [line["by"][name] for line in lines] for name in lines[0].get("by", ())}
+    return Aligned([line["prediction"] for line in lines], gold.values, layers=layers, by=by)
 
 
 # ---- gold
@@ -246,7 +253,8 @@ def _read_predictions(path: Path, gold: _Gold) -> list[dict[str, Any]]:
                 found=f"id {id_!r}",
                 hint="Lines stand in the order of the prepared test split",
             )
-        for predicted in (value, *line.get("layers", ())):
+        by = _by(where, line, found[0] if found else line)
+        for predicted in (value, *line.get("layers", ()), *by.values()):
             if (expected := gold.check(row, predicted)) is not None:
                 raise InputError(
                     f"{where} (id {id_!r})",
@@ -266,6 +274,24 @@ def _read_predictions(path: Path, gold: _Gold) -> list[dict[str, Any]]:
             hint=_REMAKE,
         )
     return found
+
+
+def _by(where: str, line: dict[str, Any], first: dict[str, Any]) -> dict[str, Any]:
+    """What each likelihood would choose; the same ones in all lines, the main one among them."""
+    by: Any = line.get("by", {})
+    wanted: dict[str, Any] = first["by"] if isinstance(first.get("by"), dict) else {}
+    whole = (
+        isinstance(by, dict) and by.keys() == wanted.keys() and wanted.keys() <= set(LIKELIHOODS)
+    )
+    if not whole or (by and line["prediction"] not in by.values()):
+        raise InputError(
+            where,
+            "the choices by each likelihood do not fit",
+            expected=f"those of line 1, {', '.join(wanted) or 'none'}, one of them the prediction",
+            found=_short(by),
+            hint=_REMAKE,
+        )
+    return {**by}
 
 
 def _aligned_pairs(path: Path, folder: Path) -> Aligned:

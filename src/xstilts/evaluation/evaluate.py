@@ -110,28 +110,28 @@ class _Predictor:
         torch.set_num_threads(runtime().threads or 1)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         folder = Path(spec["inputs"]["checkpoint"])
-        backbone = load_backbone(folder, language_model=False)
+        # Loaded by name: an edit of one format's rules predicts no other format again.
+        self.decoder = importlib.import_module(f"xstilts.formats.{spec['format']}.decode")
+        language_model = getattr(self.decoder, "LANGUAGE_MODEL", False)
+        backbone = load_backbone(folder, language_model=language_model)
         check_tokenizer(folder, Path(spec["inputs"]["tokens"][0]), backbone.config.vocab_size)
         heads, self.head = {}, spec["head"]
         if self.head:
             heads[self.head], self.known = load_head(folder, self.head, backbone.config, 0.0)
         self.model = Model(backbone, heads).to(self.device).eval()
-        self.retriever: Any = None  # it holds the vectors of all languages' candidates
+        self.own: Any = None  # a format's own predictor: it may hold what all languages share
 
     @torch.inference_mode()
     def predict(self, index: int) -> Lines:
         """Prediction lines of one language, in the order of its test split."""
-        # Loaded by name: an edit of one format's rules predicts no other format again.
-        decoder = importlib.import_module(f"xstilts.formats.{self.spec['format']}.decode")
-        if hasattr(decoder, "Retriever"):
-            if self.retriever is None:
-                self.retriever = decoder.Retriever(self.model, self.spec, self.device)
-            ranked: Lines = self.retriever.lines(index)
-            return ranked
+        if hasattr(self.decoder, "Predictor"):
+            self.own = self.own or self.decoder.Predictor(self.model, self.spec, self.device)
+            made: Lines = self.own.lines(index)
+            return made
         if self.head is None:
-            lines: Lines = decoder.retrieve(self.model, self.spec, index, self.device)
+            lines: Lines = self.decoder.retrieve(self.model, self.spec, index, self.device)
             return lines
-        return self._classify(index, decoder)
+        return self._classify(index, self.decoder)
 
     def _classify(self, index: int, decoder: Any) -> Lines:
         from xstilts.data.tables import read_rows

@@ -23,9 +23,9 @@ STATISTICS = "statistics.safetensors"
 def run(spec: Mapping[str, Any], out: Path) -> None:
     """Score a target's predictions in all its languages.
 
-    Writes `scores.json`, values in percent at full precision, retrieval's by hidden state too, and
-    `statistics.safetensors`: by language the metric's statistics [examples, columns], for
-    bootstraps.
+    Writes `scores.json`, values in percent at full precision, retrieval's by hidden state and a
+    decoder's by each likelihood too (`accuracy_sum` and the like), and `statistics.safetensors`: by
+    language the metric's statistics [examples, columns], for bootstraps.
 
     Raises:
         InputError: If a file is broken, or a line is not the prediction of its example.
@@ -45,6 +45,8 @@ def run(spec: Mapping[str, Any], out: Path) -> None:
             counts = metric.statistics(aligned.predictions, aligned.gold, language)
             statistics[language] = counts
             rows += score_rows(metric, language, counts)
+            for name, found in aligned.by.items():
+                rows += _rows_by(metric, language, name, found, aligned.gold)
             if aligned.notes:
                 notes[language] = aligned.notes
             if aligned.layers:
@@ -82,3 +84,11 @@ def score_rows(metric: Metric, language: str, statistics: Statistics) -> list[di
         }
         for name, value in metric.values(statistics).items()
     ]
+
+
+def _rows_by(
+    metric: Metric, language: str, name: str, predictions: list[Any], gold: list[Any]
+) -> list[dict[str, Any]]:
+    """The same of what one likelihood would choose; not the values that are compared."""
+    rows = score_rows(metric, language, metric.statistics(predictions, gold, language))
+    return [{**row, "metric": f"{row['metric']}_{name}", "main": False} for row in rows]

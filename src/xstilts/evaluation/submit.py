@@ -14,12 +14,13 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from xstilts.artifacts.manifest import MANIFEST, check_file, read_manifest, sha256_file
+from xstilts.artifacts.manifest import MANIFEST, check_file, sha256_file
 from xstilts.data.tables import read_rows
 from xstilts.errors import InputError, nearest
 from xstilts.evaluation import tree
-from xstilts.evaluation.aligned import Aligned, align
+from xstilts.evaluation.aligned import LIKELIHOODS, Aligned, align
 from xstilts.evaluation.benchmark import Report, Task, Values, score_tree, tasks_of
+from xstilts.evaluation.dev import dev_score
 from xstilts.evaluation.metrics.ranking import TOP
 from xstilts.evaluation.metrics.table import metric_named
 from xstilts.evaluation.score import SCORES
@@ -48,8 +49,7 @@ class Chosen:
     """The cell that stands for a target.
 
     Attributes:
-        dev: Its dev score, 0 to 1 (mined pairs: percent F1 of the dev pairs); None where the
-            target has no dev data in the study.
+        dev: Its dev score in percent; None where the target has no dev data in the study.
         predictions: Folder of its predictions below the results folder.
         manifest: Sha256 of their manifest.
     """
@@ -121,8 +121,8 @@ def _compare(results: Path, cell: Chosen, scored: Mapping[str, Values]) -> None:
     folder = results / cell.predictions.replace("predictions/", "scores/", 1)
     path = check_file(folder, SCORES)
     for row in json.loads(path.read_text(encoding="utf-8"))["rows"]:
-        if row["metric"] == _UNCUT:
-            continue
+        if row["metric"] == _UNCUT or row["metric"].rpartition("_")[2] in LIKELIHOODS:
+            continue  # the tree does not hold what these are of
         found = scored[row["language"]][row["metric"]]
         if abs(found - row["value"]) > 1e-9:
             raise InputError(
@@ -191,7 +191,7 @@ def _cell(session: Session, job: Job) -> Chosen:
             str(folder), "the run is not finished: these predictions are missing", hint=_FINISH
         )
     _, model, recipe, seed, target = job.out.split("/")
-    dev = _dev_score(session.results, job)
+    dev = dev_score(session.results, job.spec)
     digest = sha256_file(folder / MANIFEST)
     number = int(seed.removeprefix("seed-"))
     return Chosen(target, model, recipe, number, dev, job.out, digest)
@@ -200,22 +200,6 @@ def _cell(session: Session, job: Job) -> Chosen:
 #: Full mAP: the files hold the first 20 candidates only.
 _UNCUT = "map"
 _FINISH = "Run snakemake with this study until its tables are there"
-
-
-def _dev_score(results: Path, job: Job) -> float | None:
-    """Score on dev data of the checkpoint behind predictions, or of its dev pairs."""
-    inputs = job.spec["inputs"]
-    if "layer" in inputs:
-        path = check_file(results / inputs["layer"], "layers.json")
-        found = json.loads(path.read_text(encoding="utf-8"))
-        return fmean(row["f1"] for row in found["rows"] if row["layer"] == found["layer"])
-    if job.spec["head"] is None:
-        return None
-    folder = results / inputs["checkpoint"]
-    history = check_file(folder, "history.jsonl").read_text(encoding="utf-8").splitlines()
-    scores = [fmean(json.loads(line)["dev"].values()) for line in history]
-    selects = read_manifest(folder).spec["settings"]["select"]
-    return max(scores) if selects == "best" else scores[-1]
 
 
 # ---- the files

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from xstilts.architectures import is_decoder
 from xstilts.data.token_store import Arrays, TokenStore
 
 Batch = dict[str, Tensor]
@@ -68,18 +69,38 @@ def trained_format(name: str, **options: Any) -> TrainedFormat:
     return cast("TrainedFormat", module.Format(**options))
 
 
-class FirstTokenHead(nn.Module):
-    """Dropout, dense, tanh, dropout, projection of the first token, as in RoBERTa's classifier."""
+class Summary(nn.Module):
+    """The hidden state that has seen a whole row: a decoder's last token, an encoder's first one.
 
-    def __init__(self, hidden: int, outputs: int, dropout: float) -> None:
+    Args:
+        config: The model's configuration.
+    """
+
+    def __init__(self, config: Any) -> None:
         super().__init__()
-        self.dense = nn.Linear(hidden, hidden)
+        self.last = is_decoder(config.model_type)
+
+    def forward(self, hidden: Tensor, batch: Batch) -> Tensor:
+        """Of hidden states [rows, length, hidden] one a row: [rows, hidden]."""
+        if not self.last:
+            return hidden[:, 0]
+        rows = torch.arange(len(hidden), device=hidden.device)
+        return hidden[rows, batch["attention_mask"].sum(1) - 1]
+
+
+class SummaryHead(nn.Module):
+    """Dropout, dense, tanh, dropout, projection of one token, as in RoBERTa's classifier."""
+
+    def __init__(self, config: Any, outputs: int, dropout: float) -> None:
+        super().__init__()
+        self.summary = Summary(config)
+        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
         self.dropout = nn.Dropout(dropout)
-        self.out_proj = nn.Linear(hidden, outputs)
+        self.out_proj = nn.Linear(config.hidden_size, outputs)
 
     def forward(self, hidden: Tensor, batch: Batch) -> Tensor:
         """Logits [rows, outputs] from hidden states [rows, length, hidden]."""
-        pooled = torch.tanh(self.dense(self.dropout(hidden[:, 0])))
+        pooled = torch.tanh(self.dense(self.dropout(self.summary(hidden, batch))))
         return cast("Tensor", self.out_proj(self.dropout(pooled)))
 
 

@@ -19,6 +19,8 @@ from xstilts.registry.rows import (
     Metric,
     ModelRow,
     PresetRow,
+    PromptRow,
+    PublishedRow,
     Row,
     TargetRow,
     TaskRow,
@@ -27,7 +29,7 @@ from xstilts.registry.rows import (
 from xstilts.validation import parse, read_yaml, refuse_repeated_keys
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 _AnyRow = TypeVar("_AnyRow", bound=Row)
 
@@ -39,7 +41,9 @@ SECTIONS: Mapping[str, tuple[type[Row], str]] = {
     "targets": (TargetRow, "name"),
     "models": (ModelRow, "name"),
     "presets": (PresetRow, "name"),
+    "prompts": (PromptRow, "name"),
     "translators": (TranslatorRow, "name"),
+    "published": (PublishedRow, "name"),
 }
 METRICS: Mapping[Format, tuple[Metric, ...]] = {
     "sequence_classification": ("accuracy",),
@@ -63,6 +67,8 @@ class Registry:
     translators: Mapping[str, TranslatorRow]
     languages: Mapping[str, LanguageRow]
     presets: Mapping[str, PresetRow]
+    prompts: Mapping[str, PromptRow]
+    published: Mapping[str, PublishedRow]
 
     def dataset(self, name: str, where: str) -> DatasetRow:
         """The data set of a name; `where` is the place that names it, for the error."""
@@ -92,14 +98,23 @@ class Registry:
         """The preset of a name."""
         return _find("preset", self.presets, name, where)
 
+    def prompt_of(self, dataset: str, where: str) -> PromptRow:
+        """The prompt that renders a data set."""
+        for row in self.prompts.values():
+            if dataset in row.datasets:
+                return row
+        known = [name for row in self.prompts.values() for name in row.datasets]
+        hint = f"Add a row under `prompts` to a registry file. {nearest(dataset, known)}"
+        raise InputError(where, f"no prompt renders the data set {dataset!r}", hint=hint)
+
 
 def load_registry(extra: Sequence[Path] = ()) -> Registry:
     """The built-in rows with the users' files merged over them, each file read once a process.
 
     Args:
         extra: Files with any of the sections `datasets`, `tasks`, `targets`, `models`,
-            `translators`, `languages` and `presets`; a row of a known name replaces that row as a
-            whole.
+            `translators`, `languages`, `presets`, `prompts` and `published`; a row of a known name
+            replaces that row as a whole.
 
     Raises:
         InputError: On a row that is wrong or that does not fit the rows it refers to, with file,
@@ -183,7 +198,12 @@ class _Checks:
             self._known_languages(
                 dataset.languages, self._at("datasets", dataset.name, "languages")
             )
+            self.registry.language(dataset.pivot, self._at("datasets", dataset.name, "pivot"))
             self._pool(dataset)
+        for model in self.registry.models.values():
+            if model.pretraining:
+                where = self._at("models", model.name, "pretraining.gib")
+                self._known_languages(model.pretraining.gib, where)
         for task in self.registry.tasks.values():
             self._task(task)
         for target in self.registry.targets.values():
@@ -192,11 +212,14 @@ class _Checks:
             self._preset(preset)
         for translator in self.registry.translators.values():
             self._translator(translator)
+        for published in self.registry.published.values():
+            self._published(published)
+        self._prompts()
 
     def _at(self, section: str, name: str, key: str) -> str:
         return f"{self.origins[section, name]}: {section}.{name}: {key}"
 
-    def _known_languages(self, codes: Iterator[str] | Mapping[str, str], where: str) -> None:
+    def _known_languages(self, codes: Iterable[str], where: str) -> None:
         for code in codes:
             self.registry.language(code, where)
 
@@ -225,12 +248,14 @@ class _Checks:
             place = self._at("tasks", task.name, "language")
             self._has_split(row, task.language, "train", place)
 
-    def _agree(self, where: str, key: str, first: DatasetRow, other: DatasetRow) -> None:
+    def _agree(
+        self, where: str, key: str, first: DatasetRow, other: DatasetRow, what: str = "head"
+    ) -> None:
         expected, found = getattr(first, key), getattr(other, key)
         if expected != found:
             raise InputError(
                 where,
-                f"{first.name!r} and {other.name!r} differ in {key}, and they share one head",
+                f"{first.name!r} and {other.name!r} differ in {key}, and they share one {what}",
                 expected=_shown(expected),
                 found=_shown(found),
             )
@@ -313,6 +338,49 @@ class _Checks:
             if name not in valid:
                 problem = f"unknown data set or format {name!r}"
                 raise InputError(f"{where}.datasets", problem, hint=nearest(name, valid))
+
+    def _prompts(self) -> None:
+        renders: dict[str, str] = {}
+        own = {id(row) for _, _, row in _built_in()}
+        for prompt in self.registry.prompts.values():
+            where = self._at("prompts", prompt.name, "datasets")
+            rows = [self.registry.dataset(name, where) for name in prompt.datasets]
+            for row in rows:
+                self._agree(where, "format", rows[0], row, "prompt")
+                if renders.setdefault(row.name, prompt.name) != prompt.name:
+                    problem = f"{renders[row.name]!r} renders the data set {row.name!r} already"
+                    hint = "A row of the same name in your own registry file replaces that one"
+                    raise InputError(where, problem, hint=hint)
+            self._known_languages(prompt.words, self._at("prompts", prompt.name, "words"))
+            # A test reads the built-in templates: reading them here would double the loading time.
+            if not own.issuperset(map(id, [prompt, *rows])):
+                from xstilts.prompting.render import check_prompt
+
+                check_prompt(prompt, rows, where.removesuffix(": datasets"))
+
+    def _published(self, row: PublishedRow) -> None:
+        registry = self.registry
+        registry.model(row.model, self._at("published", row.name, "model"))
+        for task in row.recipe if isinstance(row.recipe, tuple) else ():
+            registry.task(task, self._at("published", row.name, "recipe"))
+        named = {
+            "scores": [*row.scores],
+            "means": [name for mean in row.means for name in mean.targets],
+            "languages": [*row.languages],
+            "notes": [name for name in row.notes if name != "all"],
+        }
+        for key, targets in named.items():
+            for name in targets:
+                registry.target(name, self._at("published", row.name, key))
+        for name, values in row.scores.items():
+            own = registry.targets[name].languages
+            own = own or tuple(registry.datasets[registry.targets[name].dataset].languages)
+            for value, figure in values.items():
+                for code in figure if isinstance(figure, dict) else ():
+                    if code not in own:
+                        where = self._at("published", row.name, f"scores.{name}.{value}")
+                        hint = nearest(code, own)
+                        raise InputError(where, f"the target has no {code!r}", hint=hint)
 
 
 def _shown(value: object) -> str:

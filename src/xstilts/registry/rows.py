@@ -18,11 +18,13 @@ from pydantic import (
     ConfigDict,
     Discriminator,
     Field,
+    PositiveFloat,
     PositiveInt,
     Tag,
     model_validator,
 )
 
+from xstilts.architectures import is_decoder
 from xstilts.config import EncodingSection, TrainingSection
 from xstilts.errors import nearest
 from xstilts.validation import Text
@@ -38,7 +40,31 @@ Format = Literal[
 ]
 Split = Literal["train", "dev", "test"]
 Group = Literal["classification", "tagging", "qa", "retrieval"]
-Architecture = Literal["xlm-roberta", "bert"]
+Architecture = Literal[
+    "xlm-roberta",
+    "bert",
+    "apertus",
+    "bloom",
+    "gemma3_text",
+    "llama",
+    "mistral",
+    "qwen2",
+    "qwen3",
+    "smollm3",
+]
+#: What a target asks of a model; the questions of the analysis choose targets by it.
+Kind = Literal[
+    "nli",
+    "paraphrase",
+    "reasoning",
+    "pos",
+    "ner",
+    "qa",
+    "bitext",
+    "mining",
+    "answer_retrieval",
+    "entity_linking",
+]
 Metric = Literal[
     "accuracy",
     "seqeval_f1",
@@ -61,8 +87,15 @@ FIELDS: Mapping[Format, frozenset[str]] = {
     "sentence_retrieval": frozenset({"source", "target"}),
     "answer_retrieval": frozenset(),
 }
+#: Fields that a data set of a format may have beside these and `id`.
+OPTIONAL: Mapping[Format, frozenset[str]] = {
+    "sequence_classification": frozenset({"text_b"}),
+    "multiple_choice": frozenset({"premise", "question"}),
+}
 #: Layouts of answer retrieval.
 RANKED = ("lareqa", "squad", "mewslix")
+#: Scripts that put no space between words (ISO 15924).
+UNSPACED = frozenset({"Hani", "Hans", "Hant", "Jpan", "Khmr", "Laoo", "Mymr", "Thai"})
 #: Formats whose head has one output per label.
 LABELLED = ("sequence_classification", "token_classification", "multiple_choice")
 
@@ -336,7 +369,9 @@ class DatasetRow(Row):
         holdout: Share of the training rows, chosen by a hash of the row's text, that becomes the
             English dev set where the source has none apart from the test set.
         fields: Canonical field to a column name, a template with ``{column}`` (dots reach into
-            structs), a list of templates, or an :class:`Each`. Answer retrieval has none.
+            structs), a list of templates, or an :class:`Each`. Answer retrieval has none. A
+            `prompt` of multiple choice may also come apart, for prompts of decoders: as a
+            `premise` and a `question`.
         labels: Label names in their canonical order (index = class id).
         labels_file: A supplied JSON file ``{label: id}`` that holds the label set instead.
         label_values: Source value to label name, where the column carries no class names.
@@ -347,6 +382,7 @@ class DatasetRow(Row):
         strip: Strip white space from texts (Tatoeba rows keep their newline on the Hub).
         pool: Data set whose candidates, those of all its languages, are ranked for each query of
             answer retrieval; default: this one.
+        pivot: Language of the target side of sentence pairs.
         rows: Known row counts per language and canonical split, before anything is dropped or
             held out; what a language does not say itself stands under ``*``. Gold pairs for
             sentence retrieval.
@@ -374,6 +410,7 @@ class DatasetRow(Row):
     where: PrefixFilter | None = None
     strip: bool = False
     pool: Name | None = None
+    pivot: Name = "en"
     rows: dict[Text, dict[Split, PositiveInt]] = {}
     licence: str
     notes: str = ""
@@ -420,7 +457,7 @@ class DatasetRow(Row):
     @model_validator(mode="after")
     def _check_fields(self) -> DatasetRow:
         required, given = FIELDS[self.format], set(self.fields)
-        optional = {"id", "text_b"} if self.format == "sequence_classification" else {"id"}
+        optional = {"id", *OPTIONAL.get(self.format, ())}
         for name in sorted(given - required - optional):
             hint = nearest(name, required | optional)
             raise ValueError(f"fields: a {self.format} data set has no field {name!r}. {hint}")
@@ -544,6 +581,8 @@ class TargetRow(Row):
         metric: Main metric: accuracy, seqeval_f1, squad_f1, squad_v2_f1, mlqa_f1, bucc_f1,
             tatoeba_accuracy.
         group: XTREME's group of the target.
+        kind: What it asks of a model; without it, no question of the analysis is about this target
+            alone (NER against NLI, reasoning).
         benchmark: Benchmarks that contain it.
         languages: Languages of the target; default: all of its data set.
     """
@@ -554,6 +593,7 @@ class TargetRow(Row):
     dataset: Name
     metric: Metric
     group: Group
+    kind: Kind | None = None
     benchmark: tuple[Name, ...] = ()
     languages: Annotated[tuple[Name, ...], Field(min_length=1)] | None = None
 
@@ -582,8 +622,20 @@ class ScratchModel(Row):
         return self
 
 
+class PretrainingData(Row):
+    """How much text of each language a published model was pretrained on.
+
+    Attributes:
+        source: Who says so.
+        gib: GiB of text by language; languages that were not in it are left out.
+    """
+
+    source: Text
+    gib: dict[Name, PositiveFloat]
+
+
 class ModelRow(Row):
-    """A pretrained multilingual encoder, or the plan of one.
+    """A pretrained multilingual encoder or decoder, or the plan of one.
 
     Attributes:
         title: The name as papers write it.
@@ -593,9 +645,20 @@ class ModelRow(Row):
         layers: Number of transformer blocks.
         max_length: Longest input in sub-words, special tokens included.
         retrieval_layer: Hidden state used for retrieval (0 = embeddings). XTREME takes 14 of 24
-            for XLM-R Large and 8 of 12 for mBERT (scripts/run_tatoeba.sh).
-        parameters: Parameters of the encoder (embeddings and blocks, no pooler or head).
-        hidden: Hidden size of a pretrained model, for estimates of time and memory.
+            for XLM-R Large and 8 of 12 for mBERT (scripts/run_tatoeba.sh). Of a decoder: the middle
+            one; nobody has published another.
+        parameters: Parameters of the encoder (embeddings and blocks, no pooler or head); of a
+            decoder all of them, its output layer too where that has weights of its own.
+        hidden: Hidden size of a pretrained model. This and the following, as its config.json has
+            them, are for estimates of time and memory.
+        vocab_size: Sub-words of a pretrained decoder.
+        intermediate: Size of its feed-forward layers.
+        heads: Its attention heads.
+        kv_heads: Its heads of keys and values.
+        head_size: Size of one of its heads.
+        tied: Whether its output layer is its embeddings.
+        pretraining: What a pretrained model was pretrained on, where that is known.
+        pad_token: A decoder's padding token, where its tokenizer names none.
         licence: Licence of the weights.
     """
 
@@ -609,7 +672,20 @@ class ModelRow(Row):
     retrieval_layer: int
     parameters: PositiveInt | None = None
     hidden: PositiveInt | None = None
+    vocab_size: PositiveInt | None = None
+    intermediate: PositiveInt | None = None
+    heads: PositiveInt | None = None
+    kv_heads: PositiveInt | None = None
+    head_size: PositiveInt | None = None
+    tied: bool = True
+    pretraining: PretrainingData | None = None
+    pad_token: Text | None = None
     licence: str
+
+    @property
+    def kind(self) -> Literal["encoder", "decoder"]:
+        """Which half of a transformer it is."""
+        return "decoder" if is_decoder(self.architecture) else "encoder"
 
     @model_validator(mode="after")
     def _check(self) -> ModelRow:
@@ -617,8 +693,53 @@ class ModelRow(Row):
             raise ValueError("a model has either a hub id or a scratch size")
         if self.scratch is not None and self.scratch.layers != self.layers:
             raise ValueError(f"layers is {self.layers} here and {self.scratch.layers} in scratch")
+        if self.scratch is not None and self.pretraining is not None:
+            raise ValueError("pretraining is of published models: a study says it of its own")
         if not 0 <= self.retrieval_layer <= self.layers:
             raise ValueError(f"retrieval_layer is not one of 0..{self.layers}")
+        return self
+
+
+class PromptRow(Row):
+    """How rows of some data sets become text for a decoder: Jinja templates.
+
+    The templates see the canonical columns of the data set's format and `words`; see
+    `xstilts.prompting.render` for their names. None but `choice` and `answer` sees what is asked.
+
+    Attributes:
+        title: What it asks, for a table.
+        version: Raised with every change of the row.
+        source: Whose wording it is.
+        datasets: Data sets that it renders, all of one format.
+        context: What stands before the answer. Where it is empty, the question stands in the
+            choices, and what all choices of a question begin with is no part of an answer: it is
+            not trained on, and may be cut.
+        delimiter: What stands between them.
+        choice: The answer where a decoder chooses: of one label or of one choice, rendered for
+            each; by label, or one template for all.
+        answer: The answer where a decoder writes.
+        free: The context without the question, for PMI (`choice` only): log p(choice | context) -
+            log p(choice | free). Empty for the beginning of a text. Where the context is empty,
+            the choice that follows it lacks what all choices begin with.
+        words: Words of the templates by language; a study needs those of its source language.
+    """
+
+    name: Name
+    title: str
+    version: PositiveInt
+    source: Text
+    datasets: Annotated[tuple[Name, ...], Field(min_length=1)]
+    context: str = ""
+    delimiter: str = " "
+    choice: Text | dict[Text, Text] | None = None
+    answer: Text | None = None
+    free: str = ""
+    words: dict[Name, dict[Text, Text]] = {}
+
+    @model_validator(mode="after")
+    def _check(self) -> PromptRow:
+        if (self.choice is None) == (self.answer is None):
+            raise ValueError("a prompt has either a choice or an answer")
         return self
 
 
@@ -677,6 +798,47 @@ class PresetRow(Row):
     encoding: EncodingSection = EncodingSection()
 
 
+class PublishedMean(Row):
+    """A published mean over several targets.
+
+    Attributes:
+        targets: Targets whose scores it is the mean of.
+        value: The figure, in percent.
+        gain: It is a gain over the model without intermediate training.
+    """
+
+    targets: Annotated[tuple[Name, ...], Field(min_length=1)]
+    value: float
+    gain: bool = False
+
+
+class PublishedRow(Row):
+    """Published figures of one system.
+
+    Attributes:
+        title: Where they come from, for a table.
+        source: Where they can be looked up.
+        model: The model.
+        recipe: `none`; `best` for the recipe chosen per target on dev; or the intermediate tasks.
+        split: Data they were measured on.
+        scores: By target and value of its metric: the mean over languages, or by language.
+        languages: Over how many languages a target's mean was taken, where not over all its own.
+        means: Figures over several targets.
+        notes: Known reasons for differences, by target; under `all` of every figure.
+    """
+
+    name: Name
+    title: str
+    source: str
+    model: Name
+    recipe: Literal["none", "best"] | Annotated[tuple[Name, ...], Field(min_length=1)]
+    split: Literal["dev", "test"] = "test"
+    scores: dict[Name, dict[str, float | dict[Name, float]]] = {}
+    languages: dict[Name, PositiveInt] = {}
+    means: tuple[PublishedMean, ...] = ()
+    notes: dict[Name, Text] = {}
+
+
 class LanguageRow(Row):
     """A language.
 
@@ -694,3 +856,8 @@ class LanguageRow(Row):
     family: str
     lang2vec: Annotated[Text, _matching(r"[a-z]{3}", "an ISO 639-3 code such as deu")] | None
     synthetic: bool = False
+
+    @property
+    def spaced(self) -> bool:
+        """Whether white space stands between its words."""
+        return self.script not in UNSPACED

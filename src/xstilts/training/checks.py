@@ -9,10 +9,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from xstilts.architectures import is_decoder
 from xstilts.artifacts.manifest import check_file, read_manifest
-from xstilts.data.token_store import TokenStore, read_meta
+from xstilts.data.token_store import TokenStore, read_meta, read_store
 from xstilts.errors import InputError
 from xstilts.formats.head import TrainedFormat
+from xstilts.training.model import kind_of
 from xstilts.training.settings import Training
 
 #: Formats in which one class would make the loss 0 for a blind guess.
@@ -85,11 +87,13 @@ def check_model(base: Path, folders: Sequence[Path], longest: int) -> str | None
         InputError: If sequences are longer than the model's positions, or sub-words are of another
             tokenizer than those that the model was trained on.
     """
+    kind_of(base)
     config = json.loads(check_file(base, "config.json").read_text(encoding="utf-8"))
-    positions = config["max_position_embeddings"]
+    # ALiBi (BLOOM's) has no positions to run out of.
+    positions = config.get("max_position_embeddings")
     if config["model_type"] == "xlm-roberta":
         positions -= config["pad_token_id"] + 1  # they are counted from behind the padding's id
-    if longest > positions:
+    if positions is not None and longest > positions:
         raise InputError(
             str(folders[0]),
             "sequences are longer than the positions of the model",
@@ -114,6 +118,8 @@ def check_tokenizer(base: Path, folder: Path, vocab_size: int) -> None:
         InputError: If they are of another tokenizer.
     """
     size, known, found = read_meta(folder).vocab_size, tokenizer_of(base), tokenizer_of(folder)
+    if size > vocab_size and is_decoder(kind_of(base)):
+        size = _highest(folder) + 1
     if size <= vocab_size and (not known or not found or known == found):
         return
     large = size > vocab_size
@@ -124,6 +130,16 @@ def check_tokenizer(base: Path, folder: Path, vocab_size: int) -> None:
         found=str(size) if large else str(found),
         hint="Make tokens and model with one and the same tokenizer",
     )
+
+
+def _highest(folder: Path) -> int:
+    """Highest id in some tokens.
+
+    Gemma 3's tokenizer has a token of images above the embeddings of its models of text.
+    """
+    names = [name for name in read_manifest(folder).files if name.endswith(".safetensors")]
+    stores = (read_store(folder, name.removesuffix(".safetensors")) for name in names)
+    return max(int(store.arrays["input_ids"].max(initial=0)) for store in stores)
 
 
 def tokenizer_of(folder: Path) -> str | None:

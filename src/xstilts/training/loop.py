@@ -133,7 +133,7 @@ class _Loop:
         self.state, self.progress, self.team = state, progress, team
         self.on_collapse = on_collapse
         self.model = model.to(team.device)
-        self.parameters = list(self.model.parameters())
+        self.parameters = [one for one in self.model.parameters() if one.requires_grad]
         self.optimizer = make_optimizer(self.model, settings)
         self.counters = Counters(done=[0] * len(tasks))
         size = 12 * sum(parameter.numel() for parameter in self.parameters)
@@ -289,7 +289,7 @@ class _Loop:
             return False
         counters.best_score, counters.best_step, counters.waited = mean, counters.step, 0
         if self.settings.select == "best" and self.team.first:
-            self.state.save_best({"step": counters.step, "weights": self._weights()})
+            self.state.save_best({"step": counters.step, "weights": self.model.trained_state()})
         return True
 
     @torch.no_grad()
@@ -344,9 +344,6 @@ class _Loop:
 
     # ---- state
 
-    def _weights(self) -> dict[str, torch.Tensor]:
-        return dict(self.model.state_dict())
-
     def _load_best(self) -> None:
         best = self.state.load_best()
         if best["step"] != self.counters.best_step:
@@ -357,13 +354,14 @@ class _Loop:
                 found=str(best["step"]),
                 hint="Delete the state folder and run snakemake again",
             )
-        self.model.load_state_dict(best["weights"])
+        self.model.load_trained_state(best["weights"])
 
     def _save(self) -> None:
         if self.team.first:
             self.guard.save()
             start = time.monotonic()
-            tensors = {"weights": self._weights(), "optimizer": self.optimizer.state_dict()}
+            weights = self.model.trained_state()
+            tensors = {"weights": weights, "optimizer": self.optimizer.state_dict()}
             self.state.save(self.counters.step, tensors, vars(self.counters))
             self.deadline.saved(time.monotonic() - start)
         self.saved = time.monotonic()
@@ -373,7 +371,7 @@ class _Loop:
         if place is None:
             return
         tensors, values = self.state.read(place)
-        self.model.load_state_dict(tensors["weights"])
+        self.model.load_trained_state(tensors["weights"])
         self.optimizer.load_state_dict(tensors["optimizer"])
         self.counters = Counters(**values)
         self.progress.resume(self.counters.step)
@@ -393,12 +391,16 @@ def _mix(*numbers: int) -> int:
 
 
 def make_optimizer(model: torch.nn.Module, settings: Training) -> torch.optim.Optimizer:
-    """AdamW; biases and LayerNorms are not decayed (XTREME's and jiant's rule)."""
+    """AdamW of the weights that are trained.
+
+    Biases and the weights of norms are not decayed (XTREME's and jiant's rule): no other weights
+    are vectors.
+    """
     decayed: list[torch.nn.Parameter] = []
     kept: list[torch.nn.Parameter] = []
-    for name, parameter in model.named_parameters():
-        spared = name.endswith("bias") or "LayerNorm" in name or "layer_norm" in name
-        (kept if spared else decayed).append(parameter)
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            (kept if parameter.ndim == 1 else decayed).append(parameter)
     groups = [
         {"params": decayed, "weight_decay": settings.weight_decay},
         {"params": kept, "weight_decay": 0.0},

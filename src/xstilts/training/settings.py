@@ -12,6 +12,24 @@ Positive = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
+class Lora(Strict):
+    """Low-rank adapters (Hu et al. 2022, arXiv 2106.09685) instead of training all weights; peft's.
+
+    Attributes:
+        rank: Rank of the updates.
+        alpha: Updates are scaled by alpha / rank.
+        dropout: Dropout before the updates.
+        targets: Names of the linear layers that get one; `all-linear` for all but the output layer.
+        base: Precision in which the frozen weights are held while training.
+    """
+
+    rank: Positive = 16
+    alpha: Annotated[float, Field(gt=0)] = 32.0
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    targets: Literal["all-linear"] | Annotated[tuple[str, ...], Field(min_length=1)] = "all-linear"
+    base: Literal["fp32", "bf16"] = "fp32"
+
+
 class Training(Strict):
     """Hyper-parameters of one training.
 
@@ -49,6 +67,7 @@ class Training(Strict):
         precision: Computation in 32-bit floats or bfloat16 autocast.
         restarts: How often a training that collapses is begun again with another data order; what
             then happens is the study's `on_collapse`.
+        lora: Adapters instead of training all weights (decoders only); null for all weights.
         threads: CPU threads; more of them change the order of sums and so the bytes.
     """
 
@@ -74,4 +93,5 @@ class Training(Strict):
     negatives: Positive | None = None
     precision: Literal["fp32", "bf16"] = "fp32"
     restarts: Annotated[int, Field(ge=0)] = 0
+    lora: Lora | None = None
     threads: Positive = 1

@@ -16,12 +16,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from xstilts.architectures import is_decoder
 from xstilts.artifacts.publish import publishing
 from xstilts.data.token_store import TokenStore, concatenate, has_split, read_meta, read_store
 from xstilts.errors import InputError
 from xstilts.formats.head import TrainedFormat, trained_format
 from xstilts.progress import Progress
 from xstilts.runtime import EXIT_MORE_TIME, runtime
+from xstilts.training.adapters import load_frozen, save_adapter
 from xstilts.training.batches import (
     LanguageBatches,
     ShuffledBatches,
@@ -32,13 +34,16 @@ from xstilts.training.checks import TRAINING, check_labels, check_model, check_s
 from xstilts.training.collapse import Collapsed
 from xstilts.training.loop import Counters, Interrupted, TrainTask, train, write_history
 from xstilts.training.model import (
+    CAUSAL_HEAD,
     LM_HEAD,
     Description,
     Model,
+    kind_of,
     load_backbone,
     load_head,
     make_heads,
     new_backbone,
+    save_heads,
     save_model,
 )
 from xstilts.training.settings import Training
@@ -89,6 +94,7 @@ class _Plan:
         heads: Formats and labels of its heads.
         tokenizer: Sha256 of the manifest of the tokenizer.
         whole: Whether the language-model head is published with the encoder.
+        base: The weights that it starts from; adapters are published with their base's name.
     """
 
     settings: Training
@@ -100,6 +106,7 @@ class _Plan:
     heads: Descriptions
     tokenizer: str | None
     whole: bool = False
+    base: Path | None = None
 
     def order(self, seed: int) -> NDArray[np.int64]:
         """Task of every step: [steps]."""
@@ -130,7 +137,7 @@ class _Plan:
 
 
 def pretrain(spec: Mapping[str, Any], out: Path) -> None:
-    """Pretrain a masked language model from random weights."""
+    """Pretrain a language model from random weights: an encoder's masked, a decoder's causal."""
     together(partial(_train, _pretraining, spec, out), partial(pretrain, spec, out))
 
 
@@ -143,7 +150,8 @@ def _pretraining(spec: Mapping[str, Any]) -> _Plan:
     settings = Training.model_validate(spec["settings"])
     folders = [Path(name) for name in spec["inputs"]["tokens"]]
     meta = read_meta(folders[0])
-    text = _text(folders, settings, spec["mlm"])
+    _check_lora(settings, None)
+    text = _text(folders, settings, spec["mlm"], spec["model"]["architecture"])
 
     def make() -> Model:
         backbone = new_backbone(spec["model"], meta.vocab_size, meta.pad_id, settings.dropout)
@@ -158,6 +166,10 @@ def _pretraining(spec: Mapping[str, Any]) -> _Plan:
 def _fine_tuning(spec: Mapping[str, Any]) -> _Plan:
     settings = Training.model_validate(spec["settings"])
     mlm, sampling = spec["mlm"], spec["sampling"]
+    base = Path(spec["inputs"]["model"])
+    architecture = kind_of(base)
+    _check_lora(settings, architecture)
+    _check_prompts(spec["tasks"], base, architecture)
     sets = [_labelled(entry, settings) for entry in spec["tasks"]]
     sizes, cap = [len(data.lengths) for data in sets], sampling["cap"]
     weights = mixing_weights(sizes, sampling["exponent"], cap)
@@ -168,7 +180,7 @@ def _fine_tuning(spec: Mapping[str, Any]) -> _Plan:
     ]
     steps = settings.max_steps or sum(_epochs(settings, number) for number in per_epoch)
     if mlm:
-        text = _text([Path(name) for name in mlm["tokens"]], settings, mlm)
+        text = _text([Path(name) for name in mlm["tokens"]], settings, mlm, architecture)
         weights.append((sum(weights) or 1.0) * mlm["share"] / (1 - mlm["share"]))
         if settings.max_steps is None and sets:
             steps = round(steps / (1 - mlm["share"]))
@@ -177,13 +189,41 @@ def _fine_tuning(spec: Mapping[str, Any]) -> _Plan:
     heads: Descriptions = {
         entry["head"]: (entry["format"], data.train.meta.labels)
         for entry, data in zip(spec["tasks"], sets, strict=False)
+        if entry["head"] != CAUSAL_HEAD
     }
     folders = [Path(name) for name in spec["inputs"]["tokens"]]
     longest = max(int(data.lengths.max(initial=0)) for data in sets)
-    tokenizer = check_model(Path(spec["inputs"]["model"]), folders, longest)
+    tokenizer = check_model(base, folders, longest)
     make = partial(_start, spec, heads, settings)
     exponent = mlm["exponent"] if mlm else 1.0
-    return _Plan(settings, sets, weights, steps, exponent, make, heads, tokenizer)
+    return _Plan(settings, sets, weights, steps, exponent, make, heads, tokenizer, base=base)
+
+
+def _check_lora(settings: Training, architecture: str | None) -> None:
+    """Adapters are for decoders that have been pretrained."""
+    if settings.lora is None or (architecture and is_decoder(architecture)):
+        return
+    raise InputError(
+        "training.lora",
+        "is for decoders that have been pretrained",
+        expected="null for encoders and for pretraining",
+        found=f"adapters of {architecture}" if architecture else "adapters of random weights",
+        hint="Leave lora out there, or set it under training.models of the decoders",
+    )
+
+
+def _check_prompts(tasks: Sequence[Mapping[str, Any]], base: Path, architecture: str) -> None:
+    """Prompts are for the head that every decoder has and no encoder."""
+    if is_decoder(architecture):
+        return
+    for entry in tasks:
+        if entry["head"] == CAUSAL_HEAD:
+            raise InputError(
+                f"{base}: {entry['name']}",
+                "an encoder cannot answer prompts",
+                expected="a decoder",
+                found=architecture,
+            )
 
 
 def _epochs(settings: Training, per_epoch: int) -> int:
@@ -235,13 +275,18 @@ def _dev(name: str, folders: Sequence[Path], settings: Training) -> TokenStore |
     return None
 
 
-def _text(folders: Sequence[Path], settings: Training, mlm: Mapping[str, Any]) -> _Set:
-    format_ = trained_format("masked_lm", mask=mlm["mask"])
+def _text(
+    folders: Sequence[Path], settings: Training, mlm: Mapping[str, Any], architecture: str
+) -> _Set:
+    if is_decoder(architecture):
+        name, format_ = CAUSAL_HEAD, trained_format(CAUSAL_HEAD)
+    else:
+        name, format_ = LM_HEAD, trained_format(LM_HEAD, mask=mlm["mask"])
     stores = [read_store(folder, "train") for folder in folders]
     store = concatenate(stores)
     data = _Set(
-        name=LM_HEAD,
-        head=LM_HEAD,
+        name=name,
+        head=name,
         format=format_,
         train=store,
         dev=None,
@@ -252,14 +297,18 @@ def _text(folders: Sequence[Path], settings: Training, mlm: Mapping[str, Any]) -
         learning_rate=mlm["learning_rate"],
         sizes=tuple(part.sequences for part in stores),
     )
-    check_sizes(LM_HEAD, folders[0], data.lengths, data.rows, None, settings)
+    check_sizes(name, folders[0], data.lengths, data.rows, None, settings)
     return data
 
 
 def _start(spec: Mapping[str, Any], descriptions: Descriptions, settings: Training) -> Model:
     """The model that the inputs name, with new heads or, where the spec says so, an old one."""
     base = Path(spec["inputs"]["model"])
-    backbone = load_backbone(base, language_model=bool(spec["mlm"]))
+    if settings.lora:
+        backbone = load_frozen(base, settings.lora)
+    else:
+        whole = bool(spec["mlm"]) or is_decoder(kind_of(base))
+        backbone = load_backbone(base, language_model=whole)
     heads = make_heads(descriptions, backbone.config, settings.dropout)
     for name, old in spec["heads"].items():
         heads[name], known = load_head(base, old, backbone.config, settings.dropout)
@@ -370,7 +419,7 @@ def _publish(
     team: Team,
 ) -> None:
     with publishing(out, spec, state.record) as draft:
-        save_model(model, draft.folder, plan.heads, whole=plan.whole)
+        _save(model, plan, draft.folder)
         write_history(draft.folder, counters)
         _write_account(draft.folder, spec, plan, counters, state)
         draft.record.add(
@@ -382,6 +431,15 @@ def _publish(
             processes=team.size,
         )
     state.remove()
+
+
+def _save(model: Model, plan: _Plan, folder: Path) -> None:
+    lora = plan.settings.lora
+    if lora is None or plan.base is None:
+        save_model(model, folder, plan.heads, whole=plan.whole)
+        return
+    save_adapter(model.backbone, plan.base, lora, folder)
+    save_heads(model, folder, plan.heads)
 
 
 def _write_account(

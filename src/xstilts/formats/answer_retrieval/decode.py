@@ -33,7 +33,7 @@ _CELLS = 1 << 22
 _WHOLE = "lareqa_map"
 
 
-class Retriever:
+class Predictor:
     """A checkpoint and the vectors of the whole pool, which are made once.
 
     Args:

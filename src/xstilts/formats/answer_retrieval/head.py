@@ -16,27 +16,28 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from xstilts.data.token_store import Arrays, TokenStore
-from xstilts.formats.head import Batch, ratio
+from xstilts.formats.head import Batch, Summary, ratio
 
 #: Vectors of length 1 [rows, hidden], and the scale of their cosines [].
 Outputs = tuple[Tensor, Tensor]
 
 
 class PooledHead(nn.Module):
-    """Dense and tanh of the first token, as in BERT's pooler, scaled to length 1.
+    """Dense and tanh of one token, as in BERT's pooler, scaled to length 1.
 
     Attributes:
         scale: What cosines are multiplied by before the softmax; 100 at first.
     """
 
-    def __init__(self, hidden: int) -> None:
+    def __init__(self, config: Any) -> None:
         super().__init__()
-        self.dense = nn.Linear(hidden, hidden)
+        self.summary = Summary(config)
+        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
         self.scale = nn.Parameter(torch.tensor(100.0))
 
     def forward(self, hidden: Tensor, batch: Batch) -> Outputs:
         """Vectors of rows, from hidden states [rows, length, hidden], and the scale."""
-        pooled = torch.tanh(self.dense(hidden[:, 0]).float())
+        pooled = torch.tanh(self.dense(self.summary(hidden, batch)).float())
         return functional.normalize(pooled, dim=-1), self.scale
 
 
@@ -66,7 +67,7 @@ class Format:
 
     def make_head(self, config: Any, labels: tuple[str, ...] | None, dropout: float) -> nn.Module:
         """The pooler that queries and candidates share; it has no dropout, as BERT's has none."""
-        return PooledHead(config.hidden_size)
+        return PooledHead(config)
 
     def loss(self, outputs: Outputs, batch: Batch) -> Tensor:
         """Cross entropy of each query's own candidate, summed; every other one is wrong (XTREME-R).

@@ -7,17 +7,13 @@ token, 10 % a random one, 10 % stay (Devlin et al. 2019).
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor, nn
-from torch.nn import functional
 
 from xstilts.data.token_store import Arrays, TokenStore
-from xstilts.formats.head import Batch, entropy, ratio
-
-IGNORED = -100
+from xstilts.formats.head import entropy
+from xstilts.formats.language_model import IGNORED, LanguageFormat
 
 
 @lru_cache(maxsize=1)
@@ -25,7 +21,7 @@ def _ordinary_ids(special_ids: tuple[int, ...], vocab_size: int) -> NDArray[np.i
     return np.setdiff1d(np.arange(vocab_size), special_ids)
 
 
-class Format:
+class Format(LanguageFormat):
     """A unit is one packed sequence; the score is minus the loss.
 
     Args:
@@ -34,14 +30,6 @@ class Format:
 
     def __init__(self, mask: float = 0.15) -> None:
         self.mask = mask
-
-    def unit_lengths(self, store: TokenStore) -> NDArray[np.int64]:
-        """Sub-words of each sequence: [sequences]."""
-        return store.lengths
-
-    def unit_rows(self, store: TokenStore) -> NDArray[np.int64]:
-        """One row each: [sequences]."""
-        return np.ones(store.sequences, dtype=np.int64)
 
     def collate(
         self, store: TokenStore, ids: NDArray[np.int64], rng: np.random.Generator
@@ -61,33 +49,8 @@ class Format:
         batch["input_ids"] = np.where(chosen & (fate >= 0.8) & (fate < 0.9), noise, masked)
         return batch
 
-    def make_head(self, config: Any, labels: tuple[str, ...] | None, dropout: float) -> nn.Module:
-        """The language-model head belongs to the model and is not made here.
-
-        Raises:
-            TypeError: Always.
-        """
-        raise TypeError("the language-model head comes with the model")
-
-    def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
-        """Cross entropy, summed over the chosen sub-words; outputs are theirs alone."""
-        gold = batch["labels"][batch["labels"] != IGNORED]
-        return functional.cross_entropy(outputs.float(), gold, reduction="sum")
-
-    def terms(self, batch: Arrays) -> int:
-        """Number of chosen sub-words."""
-        return int((batch["labels"] != IGNORED).sum())
-
     def chance_loss(self, store: TokenStore, group: int | None) -> float:
         """Entropy of the sub-words that may be masked, in nats; of a million of them."""
         ids = store.arrays["input_ids"]
         ids = ids[:: max(1, len(ids) // 1_000_000)]
         return entropy(ids[~np.isin(ids, store.meta.special_ids)])
-
-    def dev_sums(self, outputs: Tensor, batch: Batch, labels: tuple[str, ...] | None) -> Tensor:
-        """(Minus the summed loss, chosen sub-words)."""
-        return ratio(-self.loss(outputs, batch), len(outputs))
-
-    def answers(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Ids of the chosen sub-words."""
-        return outputs.argmax(-1), batch["labels"][batch["labels"] != IGNORED]

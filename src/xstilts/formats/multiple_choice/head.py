@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from xstilts.data.token_store import Arrays, TokenStore
-from xstilts.formats.head import Batch, FirstTokenHead, ratio
+from xstilts.formats.head import Batch, SummaryHead, ratio
 
 
 class Format:
@@ -42,7 +42,7 @@ class Format:
 
     def make_head(self, config: Any, labels: tuple[str, ...] | None, dropout: float) -> nn.Module:
         """One score per row; it serves any number of choices."""
-        return FirstTokenHead(config.hidden_size, 1, dropout)
+        return SummaryHead(config, 1, dropout)
 
     def scores(self, outputs: Tensor, batch: Batch) -> Tensor:
         """Scores [examples, most choices]; absent choices are minus infinity."""

@@ -36,7 +36,7 @@ def embed(
     """Vectors [layers, sentences, hidden] of some hidden states.
 
     Args:
-        model: The encoder.
+        model: The encoder, or decoder.
         store: The sentences' sub-words.
         layers: Numbers of hidden states, 0 = embeddings.
         pooling: `mean` or `cls`.
@@ -44,12 +44,13 @@ def embed(
         room: Where the vectors go.
     """
     encoder, lengths = model.encoder, store.lengths
+    options = {"output_hidden_states": True} | ({"use_cache": False} if model.is_decoder else {})
     vectors = room((len(layers), store.sequences, encoder.config.hidden_size))
     everything, one = np.arange(store.sequences), np.ones(store.sequences, dtype=np.int64)
     for part in micro_batches(everything, lengths, one, runtime().eval_batch_tokens):
         arrays = store.padded(part)
         batch = {name: torch.from_numpy(array).to(device) for name, array in arrays.items()}
-        states = encoder(**batch, output_hidden_states=True).hidden_states
+        states = encoder(**batch, **options).hidden_states
         for place, layer in enumerate(layers):
             pooled = pool(states[layer].float(), batch["attention_mask"], pooling)
             vectors[place, part] = pooled.cpu().numpy()

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from xstilts.data.token_store import Arrays, TokenStore
-from xstilts.formats.head import Batch, FirstTokenHead, entropy, ratio
+from xstilts.formats.head import Batch, SummaryHead, entropy, ratio
 
 
 class Format:
@@ -32,7 +32,7 @@ class Format:
 
     def make_head(self, config: Any, labels: tuple[str, ...] | None, dropout: float) -> nn.Module:
         """A classifier over the labels."""
-        return FirstTokenHead(config.hidden_size, len(labels or ()), dropout)
+        return SummaryHead(config, len(labels or ()), dropout)
 
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
         """Cross entropy, summed over the examples."""

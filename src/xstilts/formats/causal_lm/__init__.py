@@ -1,0 +1,1 @@
+"""Causal language modelling: each sub-word is predicted from those before it."""

@@ -1,0 +1,1 @@
+"""Prompts: a context, and the answer that a decoder chooses or writes."""

@@ -1,0 +1,1 @@
+"""Prompts: how rows of data become text and sub-words for a decoder."""
