@@ -54,10 +54,6 @@ class Driver:
         return self.said
 
 
-#: What comes of a checkpoint, by its folder; while the report is there, nothing is made.
-BEHIND = ("predictions", "scores", "bundles", "tables", "analysis", "report")
-
-
 @dataclass
 class Study:
     """A study file and its results.
@@ -124,12 +120,11 @@ class Study:
         )
 
     def copy(self, folder: Path, without: str, results: Path | None = None) -> Study:
-        """The finished study at another place, without one checkpoint and what came of it."""
+        """The study at another place, without one checkpoint."""
         study = Study.of(self.file, folder, results)
         shutil.copytree(self.results, study.results)
         study.cluster = self.cluster
-        for name in (without, *BEHIND):
-            shutil.rmtree(study.results / name)
+        shutil.rmtree(study.results / without)
         return study
 
     def checkpoints(self) -> dict[str, str]:

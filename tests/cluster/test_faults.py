@@ -20,25 +20,30 @@ LONG = "checkpoints/tiny-xlmr/none/seed-1/toy_nli"
 LARGE = "checkpoints/tiny-xlmr/none/seed-1/toy_pos"
 
 
+def made(checkpoint: str) -> str:
+    """What the driver is asked for: all that comes of a training would only take longer."""
+    return f"{checkpoint}/manifest.json"
+
+
 @pytest.fixture(scope="module")
 def untouched(tmp_path_factory: pytest.TempPathFactory) -> Study:
-    """The study, run on this machine without SLURM and without faults."""
+    """The study's trainings, run on this machine without SLURM and without faults."""
     study = Study.of(HERE / "faults.yaml", tmp_path_factory.mktemp("untouched"))
-    study.here("--quiet", "all").succeeds(900)
+    study.here(*map(made, (SHORT, LONG, LARGE)), "--quiet", "all").succeeds(900)
     return study
 
 
 @pytest.fixture
 def copy(cluster: Cluster, untouched: Study, tmp_path: Path) -> Iterator[Callable[[str], Study]]:
-    """Makes a copy of the finished study that lacks one checkpoint."""
-    made: list[Study] = []
+    """Makes a copy of the study that lacks one checkpoint."""
+    copies: list[Study] = []
 
     def make(checkpoint: str, results: Path | None = None) -> Study:
-        made.append(untouched.copy(tmp_path, checkpoint, results))
-        return made[-1]
+        copies.append(untouched.copy(tmp_path, checkpoint, results))
+        return copies[-1]
 
     yield make
-    for study in made:
+    for study in copies:
         study.stop()
     for job in jobs("PENDING", "RUNNING", "COMPLETING"):
         subprocess.run(["scancel", str(job)], check=False)
@@ -98,7 +103,7 @@ def test_a_training_is_stopped(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     study = copy(SHORT)
-    driver = study.on_slurm()
+    driver = study.on_slurm(made(SHORT))
     job = training(study, SHORT)
     seconds = lost(study, SHORT)
     fault(cluster, job)
@@ -121,7 +126,7 @@ def test_a_training_outlives_its_time_limit_twice(
 ) -> None:
     """One job of one minute after the other, in the same place of the queue: status 75."""
     study = copy(LONG)
-    study.on_slurm().succeeds(900)
+    study.on_slurm(made(LONG)).succeeds(900)
     same(study, untouched)
     attempts = study.attempts(LONG)
     assert len(attempts) >= 3
@@ -134,7 +139,7 @@ def test_a_training_is_out_of_memory(
 ) -> None:
     """The next attempt has twice as much."""
     study = copy(LARGE)
-    said = study.on_slurm().succeeds()
+    said = study.on_slurm(made(LARGE)).succeeds()
     same(study, untouched)
     first, *_, last = study.attempts(LARGE)
     assert first["outcome"] == "killed"
@@ -147,12 +152,12 @@ def test_a_driver_is_killed_and_started_again(
 ) -> None:
     """The running job goes on; the second driver's job for it finds the work done."""
     study = copy(SHORT)
-    first = study.on_slurm()
+    first = study.on_slurm(made(SHORT))
     job = training(study, SHORT)
     first.process.send_signal(signal.SIGKILL)
     first.process.wait()
     assert cluster.state(job) == "RUNNING"
-    said = study.on_slurm().succeeds()
+    said = study.on_slurm(made(SHORT)).succeeds()
     same(study, untouched)
     assert f"job {job} of an earlier driver goes on" in said
     (attempt,) = study.attempts(SHORT)
@@ -163,9 +168,9 @@ def test_of_two_drivers_the_second_is_refused(
     cluster: Cluster, untouched: Study, copy: Callable[[str], Study]
 ) -> None:
     study = copy(SHORT)
-    first = study.on_slurm()
+    first = study.on_slurm(made(SHORT))
     training(study, SHORT)
-    second = study.on_slurm()
+    second = study.on_slurm(made(SHORT))
     assert second.ends() == 1
     assert "another snakemake is running this study" in second.said
     assert f"process {first.process.pid} on " in second.said
@@ -179,7 +184,7 @@ def test_the_controller_and_the_accounting_are_away(
 ) -> None:
     """The controller is restarted; slurmdbd is away for a minute, while jobs end."""
     study = copy(SHORT)
-    driver = study.on_slurm()
+    driver = study.on_slurm(made(SHORT))
     training(study, SHORT)
     cluster.restart_controller()
     cluster.stop_accounting()
@@ -205,7 +210,7 @@ def test_the_disk_is_full_for_a_while(
     )
     try:
         study = copy(SHORT, disk / "results")
-        driver = study.on_slurm()
+        driver = study.on_slurm(made(SHORT))
         training(study, SHORT)
         subprocess.run(
             ["dd", "if=/dev/zero", f"of={disk / 'filler'}", "bs=64k"],
@@ -216,7 +221,7 @@ def test_the_disk_is_full_for_a_while(
         assert f"{study.results}: nothing can be written there (No space left" in driver.said
         assert study.broken() == []
         (disk / "filler").unlink()
-        study.on_slurm().succeeds()
+        study.on_slurm(made(SHORT)).succeeds()
         same(study, untouched)
     finally:
         wait_for(lambda: not jobs("RUNNING", "COMPLETING"), 60, "the end of the jobs")
