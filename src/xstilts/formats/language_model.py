@@ -16,7 +16,7 @@ IGNORED = -100
 
 
 class LanguageFormat:
-    """A unit is one sequence; the score is minus the loss. Labels are -100 where none is asked for."""
+    """A unit is one sequence, the score minus the loss; labels are -100 where none is asked for."""
 
     def unit_lengths(self, store: TokenStore) -> NDArray[np.int64]:
         """Sub-words of each sequence: [sequences]."""
