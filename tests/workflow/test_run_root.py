@@ -1,6 +1,7 @@
 """The root manifest: written at the end of a run, put back by a run that has nothing to do."""
 
 import json
+import shutil
 
 from copies import Copy
 
@@ -29,3 +30,15 @@ def test_a_run_with_nothing_to_do_puts_it_back(copy: Copy) -> None:
     path.write_text(json.dumps(old))
     copy.snakemake("--cores", "1")
     assert path.read_bytes() == before
+
+
+def test_a_run_for_one_file_ends_well_and_leaves_the_root_manifest_alone(copy: Copy) -> None:
+    (copy.results / ROOT).unlink()
+    for folder in ("tables", "analysis", "report"):
+        shutil.rmtree(copy.results / folder)
+    asked = min(copy.results.glob("checkpoints/**/manifest.json"))
+    shutil.rmtree(asked.parent)
+    folder = asked.parent.relative_to(copy.results).as_posix()
+    assert copy.made(f"{folder}/manifest.json") == {folder, f"state/kept/{folder}"}
+    assert not (copy.results / ROOT).exists()
+    assert not (copy.results / "tables").exists()

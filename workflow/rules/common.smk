@@ -131,6 +131,7 @@ def _input(folder, out):
 def everything(wildcards):
     """What `all` asks for: the report, made from the tables. What has lost files is told to run."""
     begin()
+    SITE.whole = True
     try:
         workflow.dag.forcefiles.update(map(manifest, PUBLISHED.lost()))
         SITE.mend(PUBLISHED)
@@ -184,11 +185,12 @@ def shown(path, caption, category):
 
 
 def print_summary():
+    """The tables, where `all` was asked for: other files say nothing of what lies there."""
     from xstilts.analysis.aggregate import summary
 
-    tables = SESSION.results / TABLES
-    print(summary(tables))
-    place = SESSION.study.results / SESSION.study.study
-    print(f"Tables and figures: {place / TABLES}/")
-    print(f"Report: {place / REPORT / 'index.html'}")
+    if SITE.whole:
+        print(summary(SESSION.results / TABLES))
+        place = SESSION.study.results / SESSION.study.study
+        print(f"Tables and figures: {place / TABLES}/")
+        print(f"Report: {place / REPORT / 'index.html'}")
     SITE.end()

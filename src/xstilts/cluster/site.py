@@ -45,12 +45,14 @@ class Site:
         cluster: The cluster; None for this machine alone.
         file: The cluster's file.
         alive: Jobs of an earlier driver that still wait or run, by the artifact they make.
+        whole: Whether the run was asked for all of the study, not for some of its files.
     """
 
     session: Session
     cluster: Cluster | None = None
     file: Path = Path()
     alive: dict[str, Entry] = field(default_factory=dict)
+    whole: bool = False
     _begun: bool = False
 
     @classmethod
@@ -183,9 +185,10 @@ class Site:
             print(f"\n{error}", file=sys.stderr)
 
     def end(self) -> None:
-        """End a run that made everything; say what it was planned to take, and what it took."""
-        write_root(self.session.results, root_of(self.session))
-        kept.forget(self.session.results / runtime().state)
+        """End a run that made what was asked for; say what it was planned to take, and took."""
+        if self.whole:
+            write_root(self.session.results, root_of(self.session))
+            kept.forget(self.session.results / runtime().state)
         if self.cluster is not None:
             from xstilts.cluster.spent import spent_of, spent_table
 
