@@ -54,10 +54,6 @@ rule all:
         everything,
 
 
-onstart:
-    begin()
-
-
 onsuccess:
     print_summary()
 

@@ -120,11 +120,12 @@ class Study:
         )
 
     def copy(self, folder: Path, without: str, results: Path | None = None) -> Study:
-        """The study at another place, without one checkpoint."""
+        """The study at another place, without one checkpoint and what it could be put back from."""
         study = Study.of(self.file, folder, results)
         shutil.copytree(self.results, study.results)
         study.cluster = self.cluster
-        shutil.rmtree(study.results / without)
+        for name in (without, "state"):
+            shutil.rmtree(study.results / name)
         return study
 
     def checkpoints(self) -> dict[str, str]:

@@ -1,6 +1,7 @@
 # The study's plan, and how a rule finds its job in it.
 import gc
 import inspect
+from functools import cache
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -70,6 +71,7 @@ def manifests(pattern):
 
     @of_job
     def inputs(wildcards):
+        begin()
         out = pattern.format(**wildcards)
         return [_input(folder, out) for folder in PLAN.inputs(out)]
 
@@ -91,6 +93,7 @@ def checked(pattern):
 
     @of_job
     def inputs(wildcards):
+        begin()
         out = pattern.format(**wildcards)
         stale = PUBLISHED.is_stale(out)
         check = manifest(CHECK)
@@ -112,6 +115,7 @@ def _forced(pattern, must_run, inputs_of):
 
     @of_job
     def inputs(wildcards):
+        begin()
         out = pattern.format(**wildcards)
         if must_run(out):
             workflow.dag.forcefiles.add(manifest(out))
@@ -129,23 +133,25 @@ def _input(folder, out):
 
 
 def everything(wildcards):
-    """What `all` asks for: the report, made from the tables. What has lost files is told to run."""
+    """What `all` asks for: the report, made from the tables."""
     begin()
     SITE.whole = True
-    try:
-        workflow.dag.forcefiles.update(map(manifest, PUBLISHED.lost()))
-        SITE.mend(PUBLISHED)
-    except InputError as error:
-        raise WorkflowError(str(error)) from None
     return manifest(REPORT)
 
 
+@cache
 def begin():
-    """Begin a run; it is not known before the input of `all` that it is none for show."""
+    """Begin a run, at the first input that is asked for: before, nobody knows that it is none for
+    show, and later Snakemake has locked the folder. What has lost files is told to run.
+    """
+    if not workflow.is_main_process:
+        return
     if not workflow.dryrun:
         gc.enable()
     try:
         SITE.begin(workflow)
+        workflow.dag.forcefiles.update(map(manifest, PUBLISHED.lost()))
+        SITE.mend(PUBLISHED)
     except InputError as error:
         raise WorkflowError(str(error)) from None
 

@@ -21,6 +21,8 @@ rule tokenizer:
 
 
 rule fetch_model:
+    input:
+        manifests(FETCHED),
     output:
         manifest(FETCHED),
     log:
@@ -34,6 +36,8 @@ rule fetch_model:
 
 
 rule fetch_translator:
+    input:
+        manifests(TRANSLATOR),
     output:
         manifest(TRANSLATOR),
     log:
