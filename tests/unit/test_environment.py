@@ -54,7 +54,7 @@ def test_nothing_is_asked_for_where_nothing_is_chosen(monkeypatch):
 
 def test_another_code_is_refused(tmp_path, monkeypatch):
     shutil.copytree(SOURCE / "xstilts", tmp_path / "xstilts")
-    with (tmp_path / "xstilts" / "plan.py").open("a") as file:
+    with (tmp_path / "xstilts" / "session.py").open("a") as file:
         file.write("\n# edited\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     with pytest.raises(InputError, match="has other code than the driver"):
