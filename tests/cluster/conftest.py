@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from studies import LARGE, LONG, SHORT, Study, made
 
 from cluster import Cluster, missing
 
@@ -36,6 +37,18 @@ def cluster() -> Iterator[Cluster]:
         cluster.down()
         signal.signal(signal.SIGTERM, before)
         shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def faults(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Study]:
+    """The study that faults are injected into; where a test wants its trainings, they begin now."""
+    study = Study.of(HERE / "faults.yaml", tmp_path_factory.mktemp("untouched"))
+    if any("untouched" in getattr(item, "fixturenames", ()) for item in request.session.items):
+        study.here(*map(made, (SHORT, LONG, LARGE)), "--quiet", "all")
+    yield study
+    study.stop()
 
 
 def _install() -> None:

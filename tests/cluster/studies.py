@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,10 @@ import yaml
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
+#: The trainings of `faults.yaml`.
+SHORT = "checkpoints/tiny-xlmr/none/seed-1/toy_ner"
+LONG = "checkpoints/tiny-xlmr/none/seed-1/toy_nli"
+LARGE = "checkpoints/tiny-xlmr/none/seed-1/toy_pos"
 #: A cluster of seconds: all else is as in the profile.
 QUICK = {
     "--slurm-init-seconds-before-status-checks": "2",
@@ -90,13 +94,16 @@ class Study:
         file.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
         return cls(file, (results or folder) / content["study"])
 
-    def _start(self, *arguments: str, environment: Mapping[str, str]) -> Driver:
+    def _start(
+        self, *arguments: str, environment: Mapping[str, str], before: Sequence[str] = ()
+    ) -> Driver:
         names = ("XSTILTS_", "SNAKEMAKE_", "HF_", "PYTEST_", "SLURM_")
         own = {key: value for key, value in os.environ.items() if not key.startswith(names)}
         own |= {"OMP_NUM_THREADS": "1", **environment}
         own["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), own["PATH"]])
         log = self.file.with_name(f"driver-{len(self.drivers)}.log")
-        command = [sys.executable, "-m", "snakemake", *arguments, "--configfile", str(self.file)]
+        command = [*before, sys.executable, "-m", "snakemake", *arguments]
+        command += ["--configfile", str(self.file)]
         with log.open("w", encoding="utf-8") as file:
             process = subprocess.Popen(
                 command, cwd=REPOSITORY, env=own, stdout=file, stderr=file, text=True
@@ -105,8 +112,9 @@ class Study:
         return self.drivers[-1]
 
     def here(self, *arguments: str) -> Driver:
-        """Run it on this machine, without SLURM."""
-        return self._start(*arguments, "--cores", "2", "--scheduler", "greedy", environment={})
+        """Run it on this machine, without SLURM; whatever else runs here goes first."""
+        local = ("--cores", "2", "--scheduler", "greedy")
+        return self._start(*arguments, *local, environment={}, before=("nice", "-n", "19"))
 
     def on_slurm(self, *arguments: str, environment: Mapping[str, str] | None = None) -> Driver:
         """Run it through the profile for SLURM."""
@@ -162,6 +170,11 @@ class Study:
             if driver.process.poll() is None:
                 driver.process.kill()
                 driver.process.wait()
+
+
+def made(checkpoint: str) -> str:
+    """What a driver is asked for: all that comes of a training would only take longer."""
+    return f"{checkpoint}/manifest.json"
 
 
 def sha256(path: Path) -> str:

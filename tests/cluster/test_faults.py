@@ -9,28 +9,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from studies import HERE, Study, jobs, wait_for
+from studies import HERE, LARGE, LONG, SHORT, Study, jobs, made, wait_for
 
 from cluster import Cluster
 
 pytestmark = pytest.mark.cluster
 
-SHORT = "checkpoints/tiny-xlmr/none/seed-1/toy_ner"
-LONG = "checkpoints/tiny-xlmr/none/seed-1/toy_nli"
-LARGE = "checkpoints/tiny-xlmr/none/seed-1/toy_pos"
-
-
-def made(checkpoint: str) -> str:
-    """What the driver is asked for: all that comes of a training would only take longer."""
-    return f"{checkpoint}/manifest.json"
-
 
 @pytest.fixture(scope="module")
-def untouched(tmp_path_factory: pytest.TempPathFactory) -> Study:
+def untouched(faults: Study) -> Study:
     """The study's trainings, run on this machine without SLURM and without faults."""
-    study = Study.of(HERE / "faults.yaml", tmp_path_factory.mktemp("untouched"))
-    study.here(*map(made, (SHORT, LONG, LARGE)), "--quiet", "all").succeeds(900)
-    return study
+    faults.drivers[0].succeeds(900)
+    return faults
 
 
 @pytest.fixture
