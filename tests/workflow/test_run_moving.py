@@ -6,6 +6,7 @@ Copies with and without their times, and files touched, are lines of the rerun m
 import os
 import shutil
 import tarfile
+import time
 from pathlib import Path
 
 from copies import Copy
@@ -41,8 +42,9 @@ def test_without_snakemakes_own_folder_times_decide_until_it_is_told(copy: Copy)
     """The recipe of the README: what was made is as planned, `--touch` tells Snakemake so."""
     shutil.rmtree(copy.results / ".snakemake")
     assert copy.planned() == set()  # the times are those of the making
-    for path in sorted(copy.results.rglob("*"), reverse=True):
-        os.utime(path)
+    paths = sorted(copy.results.rglob("*"), reverse=True)  # what is made first comes last
+    for number, path in enumerate(paths, int(time.time()) - len(paths)):
+        os.utime(path, (number, number))
     assert copy.planned() != set()
     before = contents(copy)
     copy.snakemake("--touch", "--forceall", "--cores", "1", "--quiet", "all")
