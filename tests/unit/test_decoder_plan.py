@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from xstilts.errors import InputError
 from xstilts.plan import Plan
@@ -130,6 +131,19 @@ def test_a_decoder_with_heads_is_read_as_encoders_are() -> None:
     # Intermediate training is in words all the same.
     assert plan.jobs[f"checkpoints/{ONE}/intermediate"].spec["tasks"][0]["format"] == "prompted"
     assert not [out for out in plan.jobs if out.startswith("data/questions/")]
+
+
+@pytest.mark.parametrize(("tuning", "heads"), [("prompt", {}), ("head", {"again": "toy_choice"})])
+def test_tasks_one_after_the_other(tmp_path: Path, tuning: str, heads: dict[str, str]) -> None:
+    """The second goes on with the first one's head, where it has one."""
+    target = {"title": "Two", "train": ["toy_choice", "again"], "dataset": "toy_choice"}
+    target |= {"metric": "accuracy", "group": "classification"}
+    tasks = {"again": {"title": "Again", "datasets": ["toy_choice"], "language": "qaa"}}
+    rows = tmp_path / "rows.yaml"
+    rows.write_text(yaml.safe_dump({"tasks": tasks, "targets": {"two": target}}))
+    plan = plan_of(registry=[str(rows)], targets=["two"], prompting={"tuning": tuning})
+    second = plan.jobs["checkpoints/toy-llama/none/seed-1/toy_choice-then-again"]
+    assert second.spec["heads"] == heads
 
 
 def test_raw_text_is_not_masked() -> None:

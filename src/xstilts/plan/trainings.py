@@ -210,9 +210,10 @@ class TrainingJobs(ModelJobs):
             row = self.registry.task(task, f"{self.where}: targets")
             described, training = self._tuned(model.name, task)
             out = f"checkpoints/{model.name}/{name}/seed-{seed}/{'-then-'.join([*done, task])}"
-            # A second task of the same target goes on with the first one's head (XCOPA).
+            # A second task of the same target goes on with the first one's head (XCOPA); a decoder
+            # that is trained in words has its language model's alone.
             heads = {row.head_name: head} if head else {}
-            head = row.head_name
+            head = "" if described["format"] == "prompted" else row.head_name
             checkpoint = self._train_job(
                 "finetune",
                 out,
